@@ -1,0 +1,49 @@
+"""selfreward: a language model improves itself by its own judgement (arXiv:2401.10020).
+
+Everything a plugin needs is importable from here; names are loaded when they are asked for, so ``import selfreward`` is
+cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "chat": ["Chat"],
+    "data": ["Data"],
+    "engine": ["Completion", "Engine", "Request", "Sampling"],
+    "errors": ["SelfRewardError", "StageError", "UserError"],
+    "events": ["Event"],
+    "hookspecs": ["hookimpl"],
+    "model": ["Dtype", "LoraOptions", "Model", "ModelConfig", "ModelRef"],
+    "options": ["option"],
+    "plugins": ["Plugin"],
+    "records": [
+        "AnsweredPrompt", "Candidate", "Demonstration", "JudgedPrompt", "Judgement", "Message", "Preference", "Prompt",
+        "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
+    ],
+    "rounds": ["Recipe", "Round", "RoundConfig"],
+    "rubric": ["Rubric"],
+    "stages": [
+        "EvaluationContext", "Evaluator", "FileContext", "Filter", "Judge", "Metric", "Optimizer", "OptimizerConfig",
+        "PromptGenerator",
+        "Sampler", "Selector", "Stage", "StageContext", "TrainingContext", "TrainingSet",
+    ],
+    "verdict": ["read_score"],
+}  # fmt: skip
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'selfreward' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"selfreward.core.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

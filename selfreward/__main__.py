@@ -1,0 +1,7 @@
+"""``python -m selfreward``."""
+
+import sys
+
+from selfreward.core.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The engine: contracts, configuration, rounds, the store and the loop. Imports no plugin."""

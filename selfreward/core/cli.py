@@ -1,0 +1,134 @@
+"""The command line: the Hydra app, and the verbs beside it.
+
+Exit codes: 0 fine, 2 the user's mistake, 3 a failure at run time. They are set here, outside ``hydra.main``: a task
+raises and never exits, since an exit inside a task would end the rest of a sweep.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from selfreward.core.errors import SelfRewardError, UserError
+
+ASK_TRACEBACK = "HYDRA_FULL_ERROR"
+"""Hydra's own switch: with ``HYDRA_FULL_ERROR=1`` errors keep their traceback."""
+
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+"""Our own bars and messages stand alone; set one of these yourself to hear the libraries as well."""
+
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")
+_LOOK_ONLY = ("--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    asked = os.environ.get(ASK_TRACEBACK, "0") not in ("", "0")
+    try:
+        return _dispatch(arguments)
+    except SelfRewardError as problem:
+        if asked:
+            traceback.print_exc()
+        print(f"selfreward: {problem}", file=sys.stderr)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        print("selfreward: interrupted; the same command goes on from the last finished shard", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["plugins"]:
+        from selfreward.core.listing import print_plugins
+
+        print_plugins(arguments[1:])
+        return 0
+    if arguments[:1] == ["show"]:
+        from selfreward.core.lineage import show
+
+        show(arguments[1:])
+        return 0
+    if "--help" in arguments or "-h" in arguments:
+        from selfreward.core.listing import print_help
+
+        print_help()
+        return 0
+    if "--version" in arguments:
+        from selfreward import __version__
+
+        print(f"selfreward {__version__}")
+        return 0
+    return _hydra(arguments)
+
+
+def _hydra(arguments: list[str]) -> int:
+    from selfreward.core.compose import check, rewrite
+
+    flags, overrides = _split(arguments)
+    overrides = rewrite(overrides)
+    if not any(flag.split("=")[0] in _LOOK_ONLY for flag in flags):
+        check(overrides, multirun="-m" in flags or "--multirun" in flags, config_dir=_config_dir(flags))
+    _launch(flags + overrides)
+    return 0
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags first: Hydra's argparse fails on ``a=b -m c=d,e``."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.startswith("-"):
+            flags.append(argument)
+            if argument in _FLAGS_WITH_VALUE:
+                flags += [value] if (value := next(rest, None)) is not None else []
+        else:
+            overrides.append(argument)
+    return flags, overrides
+
+
+def _config_dir(flags: Sequence[str]) -> str | None:
+    for flag, value in zip(flags, [*flags[1:], ""], strict=False):
+        if flag in ("--config-dir", "-cd"):
+            return value
+        if flag.startswith("--config-dir="):
+            return flag.split("=", 1)[1]
+    return None
+
+
+def _launch(arguments: list[str]) -> None:
+    """Hand over to ``hydra.main`` and turn its errors into ours."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from selfreward.core.compose import CONFIG_MODULE, explain, failures, job
+
+    # with this set Hydra raises instead of printing a shortened traceback and leaving with exit code 1
+    before = os.environ.get(ASK_TRACEBACK)
+    os.environ[ASK_TRACEBACK] = "1"
+    argv, sys.argv = sys.argv, ["selfreward", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as problem:
+        raise UserError(explain(problem)) from problem
+    finally:
+        sys.argv = argv
+        if before is None:
+            os.environ.pop(ASK_TRACEBACK, None)
+        else:
+            os.environ[ASK_TRACEBACK] = before
+    if failures:
+        raise failures.pop()
+
+
+def run_config(overrides: Sequence[str]) -> Any:
+    """The checked config of these overrides, for use from Python: ``run_config(["judge=random"])``."""
+    from selfreward.core.compose import compose_run, rewrite
+
+    return compose_run(rewrite(list(overrides)))

@@ -1,0 +1,214 @@
+"""Between the command line and a checked config: overrides, composition, partners, and errors that people can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from selfreward.core.config import CALL_KEYS, RunConfig, forbidden_keys, partner_override, register_schemas, resolve
+from selfreward.core.errors import SelfRewardError, UserError
+from selfreward.core.plugins import KINDS, LIST_KINDS, did_you_mean, registry, search_folders
+
+CONFIG_MODULE = "selfreward.conf"
+_LAUNCHERS = ("hydra._internal.core_plugins.", "hydra_plugins.")
+
+
+def rewrite(overrides: Sequence[str]) -> list[str]:
+    """``option=value`` becomes ``++option=value``, so that a misspelt option composes and is reported with all others.
+
+    Raises:
+        UserError: something that is not an override, or one that would call code.
+    """
+    register_schemas()
+    problems: list[str] = []
+    rewritten = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as problem:
+            problems.append(f"{text}: not an override of the form option=value ({str(problem).splitlines()[0]})")
+            continue
+        problems += _code_problems(override)
+        plain = override.type is OverrideType.CHANGE and not _is_group(override.key_or_group)
+        hydras_own = override.key_or_group.split(".")[0] == "hydra"
+        rewritten.append(f"++{text}" if plain and not hydras_own else text)
+    if problems:
+        raise UserError(problems)
+    return rewritten
+
+
+def _code_problems(override: Override) -> Iterator[str]:
+    key = override.key_or_group
+    if any(call in str(override.input_line) for call in CALL_KEYS):
+        yield f"{override.input_line}: a config names a plugin, never code to call"
+    elif key.replace("/", ".").startswith("hydra.callbacks"):
+        yield f"{override.input_line}: Hydra's callbacks run code named by a config; use a lifecycle plugin instead"
+
+
+def _is_group(key: str) -> bool:
+    return key in KINDS or key == "experiment" or "/" in key
+
+
+def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> None:
+    """Everything that can be known before Hydra acts on the config.
+
+    Raises:
+        UserError: all problems at once.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    unknown = {o.input_line: problem for o in parsed for problem in _unknown_choices(o, config_dir)}
+    problems = list(unknown.values())
+    if multirun and any(o.key_or_group == "run_dir" for o in parsed):
+        problems.append("run_dir names one folder, and a sweep has many: use runs_dir with -m")
+    swept = {o.input_line for o in parsed if multirun and o.is_sweep_override()}
+    rest = [str(o.input_line) for o in parsed if o.input_line not in unknown and o.input_line not in swept]
+    try:
+        compose_run(rest, config_dir)
+    except UserError as problem:
+        problems += problem.problems
+    if problems:
+        raise UserError(problems)
+
+
+def _unknown_choices(override: Override, config_dir: str | None) -> Iterator[str]:
+    kind = override.key_or_group
+    if kind not in KINDS and kind != "experiment":
+        return
+    if kind in KINDS and kind not in LIST_KINDS and isinstance(override.value(), list | None):
+        names = ", ".join(registry().names(kind))
+        yield f"{override.input_line}: takes one name, {kind}=NAME ({names}); a sweep is -m {kind}=A,B"
+        return
+    for name in _names(override):
+        folders = [*search_folders(), *([Path(config_dir)] if config_dir else [])]
+        if any((folder / kind / f"{name}.yaml").is_file() for folder in folders):
+            continue
+        if name == "null":
+            continue
+        if kind == "experiment":
+            known = sorted({p.stem for folder in folders for p in folder.glob("experiment/*.yaml")})
+            hint = did_you_mean(name, known) or f"there are: {', '.join(known)}"
+            yield f"experiment={name}: no such experiment; {hint}"
+            continue
+        try:
+            registry().get(kind, name)
+        except UserError as problem:
+            yield f"{kind}={name}: {problem}"
+
+
+def _names(override: Override) -> list[str]:
+    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    flat = [v for value in values for v in (value if isinstance(value, list) else _listed(value))]
+    return ["null" if v is None else str(v) for v in flat]
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, str) and value.startswith("["):
+        return yaml.safe_load(value)
+    return [value]
+
+
+def compose_run(overrides: Sequence[str], config_dir: str | None = None) -> RunConfig:
+    """Compose and resolve one run."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_schemas()
+    GlobalHydra.instance().clear()
+    searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
+        try:
+            composed = compose("config", overrides=[*overrides, *searchpath], return_hydra_config=True)
+            return _resolve(
+                composed, overrides, lambda more: compose("config", overrides=[*overrides, *more, *searchpath])
+            )
+        except (HydraException, OmegaConfBaseException) as problem:
+            raise UserError(explain(problem)) from problem
+
+
+def job(config: DictConfig) -> None:
+    """The Hydra task: one run."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from selfreward.core.run import run
+
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    with open_dict(config):
+        config.hydra = hydra_config
+    try:
+        run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
+    except SelfRewardError as problem:
+        if hydra_config.mode is not RunMode.RUN:
+            raise
+        failures.append(problem)  # raised again outside Hydra, which would print a message of its own beside ours
+
+
+failures: list[SelfRewardError] = []
+"""How the job of a single run ended, if badly."""
+
+
+def _resolve(composed: DictConfig, overrides: Sequence[str], recompose: Any) -> RunConfig:
+    """Bring the partner, then check everything."""
+    hydra_config = composed.hydra
+    problems = list(_hydra_problems(hydra_config))
+    if problems:
+        raise UserError(problems)
+    choices = {k: v for k, v in hydra_config.runtime.choices.items() if isinstance(v, str)}
+    typed = {override.lstrip("+").split("=")[0] for override in overrides}
+    named = {k for k in ("selector", "optimizer") if k in typed or choices.get(k) != default_choices()[k]}
+    partner = partner_override(named, {k: choices.get(k, "") for k in ("selector", "optimizer")})
+    composed = OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"])
+    if partner:
+        composed = recompose([partner])
+        brought = f"{(named & {'selector', 'optimizer'}).pop()} was named alone and brings its partner: {partner}"
+        return resolve(composed, choices.get("experiment", ""), brought)
+    return resolve(composed, choices.get("experiment", ""))
+
+
+@cache
+def default_choices() -> Mapping[str, str]:
+    """The primary config's own choices: what counts as not having been named."""
+    text = (search_folders()[0] / "config.yaml").read_text(encoding="utf-8")
+    entries = [entry for entry in yaml.safe_load(text)["defaults"] if isinstance(entry, dict)]
+    return {k: v for entry in entries for k, v in entry.items() if k in KINDS and k not in LIST_KINDS}
+
+
+def _hydra_problems(hydra_config: DictConfig) -> Iterator[str]:
+    """Nothing but Hydra's own launchers and sweepers may be instantiated."""
+    plain = OmegaConf.to_container(hydra_config, resolve=False)
+    assert isinstance(plain, dict)
+    for part in ("launcher", "sweeper"):
+        target = (plain.get(part) or {}).pop("_target_", None)
+        if target and not str(target).startswith(_LAUNCHERS):
+            yield f"hydra.{part}._target_={target}: only installed Hydra launchers and sweepers may be named"
+    if plain.get("callbacks"):
+        yield "hydra.callbacks: callbacks run code named by a config; use a lifecycle plugin instead"
+    relevant = {
+        k: v for k, v in plain.items() if k in ("launcher", "sweeper", "job_logging", "hydra_logging", "run", "sweep")
+    }
+    yield from (f"hydra.{p}" for p in forbidden_keys(relevant))
+
+
+def explain(problem: Exception) -> str:
+    """Hydra's and OmegaConf's messages, without what misleads: "use +" is never the mend here."""
+    lines = [line for line in str(problem).splitlines() if line.strip()]
+    useful = [
+        line
+        for line in lines
+        if "append to your" not in line and "prepend your" not in line and "object_type=" not in line
+    ]
+    useful = [
+        line.strip() for line in useful if "full_key:" not in line and not line.startswith(("Set the env", "See https"))
+    ]
+    return " ".join(useful[:6]) or type(problem).__name__

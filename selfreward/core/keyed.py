@@ -1,0 +1,371 @@
+"""The five stages of a round, each made into an artifact of the store.
+
+This is what plugin authors do not write: slicing, seeds, keys, files, progress and resume. Shard ``i`` of every table
+belongs to shard ``i`` of the prompts, and a shard never splits the candidates of one prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from selfreward.core.context import Context, drain_counters
+from selfreward.core.errors import SelfRewardError, StageError
+from selfreward.core.model import ModelRef
+from selfreward.core.progress import Bar, Stopwatch
+from selfreward.core.records import AnsweredPrompt, Candidate, JudgedPrompt, Judgement, Prompt, Record, TrainingRow
+from selfreward.core.rounds import Choice, Round
+from selfreward.core.sieve import Sieve
+from selfreward.core.stages import TrainingContext, TrainingSet
+from selfreward.core.store import Artifact, Key
+
+if TYPE_CHECKING:
+    from selfreward.core.run import Run
+
+T = TypeVar("T")
+
+
+class KeyedStage:
+    """A stage of a round: its plugin, the model it runs, and its artifact."""
+
+    name = ""
+    unit = "rows"
+
+    def __init__(self, run: Run, round: Round, choice: Choice) -> None:
+        self.run, self.round, self.choice = run, round, choice
+        self.plugin = choice.build()
+
+    @property
+    def model(self) -> ModelRef | None:
+        """The model the stage runs; None where it runs none."""
+        return self.run.role(self.choice.config.model) if getattr(self.plugin, "uses_model", False) else None
+
+    def context(self) -> Context:
+        """What the plugin is given."""
+        run, round = self.run, self.round
+        return Context(run.files, run.room, self.model, run.seed, (round.name, round.iteration, self.name))
+
+    def key(self, **inputs: Any) -> Key:
+        """Everything the artifact depends on."""
+        parts = {
+            "round": self.round.name,
+            "iteration": self.round.iteration,
+            "seed": self.run.seed,
+            "plugin": self.run.identity(self.choice, self.plugin),
+            "model": self.model.key if self.model else None,
+            "data": self.run.data_key,
+            **inputs,
+        }
+        return Key(self.name, parts | (self.run.execution_parts() if self.model else {}))
+
+    def make(self, key: Key, total: float | None, work: Callable[[Artifact, Bar], None]) -> Artifact:
+        """The artifact of a key: from the store when it is there, else by ``work``, on from the last whole shard."""
+        artifact = self.run.store.artifact(key)
+        watch = Stopwatch()
+        with self.run.store.lock(artifact):
+            artifact.reused = artifact.is_finished()
+            if not artifact.reused:
+                with self.run.screen.bar(self.name.replace("_", " "), total) as bar:
+                    work(artifact, bar)
+        self.run.stage_finished(self, artifact, watch.seconds)
+        return artifact
+
+    def map_shards(
+        self,
+        artifact: Artifact,
+        record: type[Record],
+        bar: Bar,
+        inputs: Iterable[Any],
+        work: Callable[[Any, Context], list[Any]],
+    ) -> None:
+        """One shard of output for each of input; shards that are there already are passed over."""
+        context = self.context()
+        context.bar = bar
+        for index, shard in enumerate(inputs):
+            if index < len(artifact.shards):
+                bar.settle(_size(shard))
+                continue
+            watch = Stopwatch()
+            context.weight = _size(shard)
+            rows = work(shard, context)
+            artifact.write_shard(record, rows, {**drain_counters(context), "seconds": watch.seconds})
+            bar.settle(_size(shard))
+        artifact.finish()
+
+    def drain(self, rows: Iterable[T], names: Sequence[str]) -> list[T]:
+        """The plugin's rows; an exception is told with plugin, stage and the row it happened at."""
+        out: list[T] = []
+        try:
+            for row in rows:
+                out.append(row)
+        except SelfRewardError:
+            raise
+        except Exception as problem:
+            at = names[min(len(out), len(names) - 1)] if names else "the first row"
+            raise StageError(f"{self.where} failed at {at}: {type(problem).__name__}: {problem}") from problem
+        return out
+
+    @property
+    def where(self) -> str:
+        """``judge 'llm_cot' (iter-01, judgements)``, for messages."""
+        return f"{self.choice.kind} '{self.choice.name}' ({self.round.folder}, {self.name})"
+
+
+class Propose(KeyedStage):
+    """Stage 1: prompts that are new, pass the filters, and belong to no held-out set."""
+
+    name = "prompts"
+    unit = "prompts"
+
+    def propose(self) -> Artifact:
+        """The prompts."""
+        filters = [self.run.identity(choice) for choice in self.round.prompt_filters]
+        wanted = self.choice.config.n
+        return self.make(self.key(filters=filters), wanted, lambda artifact, bar: self._fill(artifact, bar, wanted))
+
+    def _fill(self, artifact: Artifact, bar: Bar, wanted: int | None) -> None:
+        context = self.context()
+        context.bar = bar
+        writes_new = getattr(self.plugin, "uses_model", False)
+        sieve = Sieve(self.round.prompt_filters, self.run.seed_prompts() if writes_new else ())
+        sieve.forbid(self.run.held_out_prompts(), "held out")
+        accepted: list[Prompt] = []
+        for index in range(len(artifact.shards)):
+            accepted += sieve.resume(artifact.rows(Prompt, index))
+        tried = int(sum(shard.figures["tried"] for shard in artifact.shards))
+        bar.settle(len(accepted))
+        attempts = getattr(self.choice.config, "attempts", 6)
+        while wanted is None or len(accepted) < wanted:
+            if wanted is not None and tried >= attempts * wanted:
+                break
+            rows = range(tried, tried + self._slice(wanted, len(accepted), tried))
+            watch = Stopwatch()
+            context.weight = 0 if wanted is None else min(len(rows), wanted - len(accepted))
+            names = [f"row {row}" for row in rows]
+            made = self.drain(self.plugin.propose(rows, accepted, context), names)
+            kept, why = sieve.sift(prompt for prompt in made if prompt is not None)
+            kept = kept[: None if wanted is None else wanted - len(accepted)]
+            tried += len(made)
+            figures = self._figures(made, why, context) | {"seconds": watch.seconds}
+            artifact.write_shard(Prompt, kept, figures)
+            accepted += kept
+            bar.settle(len(kept))
+            if len(made) < len(rows):
+                break
+        if not accepted:
+            raise StageError(f"{self.where} gave no prompt out of {tried} tried: {_dropped(artifact)}")
+        artifact.finish()
+
+    def _slice(self, wanted: int | None, have: int, tried: int) -> int:
+        """Rows to ask for next: a shard, or what is still missing at the yield so far."""
+        if wanted is None:
+            return self.run.options.shard_size
+        yields = max(have / tried, 0.1) if tried else 1.0
+        return max(1, min(self.run.options.shard_size, math.ceil((wanted - have) / yields * 1.05)))
+
+    def _figures(self, made: Sequence[Prompt | None], why: Counter[str], context: Context) -> dict[str, float]:
+        parsed = [prompt for prompt in made if prompt is not None]
+        verdicts = [self.run.data.valid_prompt(prompt) for prompt in parsed]
+        figures = {"tried": len(made), "parsed": len(parsed), **drain_counters(context)}
+        if any(v is not None for v in verdicts):
+            figures["valid"] = sum(bool(v) for v in verdicts)
+        return figures | {f"dropped: {reason}": count for reason, count in sorted(why.items())}
+
+
+class Sample(KeyedStage):
+    """Stage 2: candidates for every prompt."""
+
+    name = "candidates"
+    unit = "candidates"
+
+    def sample(self, prompts: Artifact) -> Artifact:
+        """The candidates."""
+        filters = [self.run.identity(choice) for choice in self.round.candidate_filters]
+        key = self.key(prompts=prompts.key.hash, filters=filters)
+        return self.make(key, len(prompts), lambda artifact, bar: self._fill(artifact, bar, prompts))
+
+    def _fill(self, artifact: Artifact, bar: Bar, prompts: Artifact) -> None:
+        sieve = Sieve(self.round.candidate_filters, duplicates=True)
+
+        def work(shard: list[Prompt], context: Context) -> list[Candidate]:
+            rows = self.drain(self.plugin.sample(shard, context), [f"prompt {p.prompt_id}" for p in shard])
+            self._check(shard, rows)
+            kept, why = sieve.sift(rows)
+            cut = sum(c.finish_reason == "length" for c in kept)
+            context.count(cut_off=cut, characters=sum(len(c.text) for c in kept))
+            context.count(**{f"dropped: {reason}": count for reason, count in why.items()})
+            return kept
+
+        self.map_shards(artifact, Candidate, bar, shards_of(prompts, Prompt), work)
+
+    def _check(self, prompts: list[Prompt], rows: list[Candidate]) -> None:
+        order = {prompt.prompt_id: index for index, prompt in enumerate(prompts)}
+        places = [order.get(row.prompt_id, -1) for row in rows]
+        if -1 in places or places != sorted(places):
+            raise StageError(
+                f"{self.where} must give the candidates of each prompt together, in the order of the prompts"
+            )
+        if len({row.candidate_id for row in rows}) < len(rows):
+            raise StageError(f"{self.where} gave two candidates the same id; number them with k in Candidate.of")
+
+
+class Score(KeyedStage):
+    """Stage 3: a judgement for every candidate."""
+
+    name = "judgements"
+    unit = "candidates"
+
+    def score(self, prompts: Artifact, candidates: Artifact) -> Artifact:
+        """The judgements."""
+        key = self.key(candidates=candidates.key.hash)
+
+        def fill(artifact: Artifact, bar: Bar) -> None:
+            self.map_shards(artifact, Judgement, bar, answered_shards(prompts, candidates), self._work)
+
+        return self.make(key, len(candidates), fill)
+
+    def _work(self, shard: list[AnsweredPrompt], context: Context) -> list[Judgement]:
+        expected = [c.candidate_id for group in shard for c in group.candidates]
+        rows = self.drain(self.plugin.score(shard, context), [f"candidate {i}" for i in expected])
+        if [row.candidate_id for row in rows] != expected:
+            raise StageError(f"{self.where} must give one judgement per candidate, in order")
+        count_verdicts(rows, context)
+        return rows
+
+
+class Select(KeyedStage):
+    """Stage 4: the training set."""
+
+    name = "training_set"
+
+    def __init__(self, run: Run, round: Round, choice: Choice) -> None:
+        super().__init__(run, round, choice)
+        self.unit = {"Preference": "pairs"}.get(self.plugin.writes.__name__, "examples")
+
+    def select(self, prompts: Artifact, candidates: Artifact, judgements: Artifact) -> Artifact:
+        """The training rows."""
+        filters = [self.run.identity(choice) for choice in self.round.pair_filters]
+        key = self.key(judgements=judgements.key.hash, filters=filters)
+
+        def fill(artifact: Artifact, bar: Bar) -> None:
+            sieve = Sieve(self.round.pair_filters, duplicates=True)
+            judged = judged_shards(prompts, candidates, judgements)
+            self.map_shards(
+                artifact, self.plugin.writes, bar, judged, lambda shard, context: self._work(shard, context, sieve)
+            )
+
+        return self.make(key, len(prompts), fill)
+
+    def _work(self, shard: list[JudgedPrompt], context: Context, sieve: Sieve) -> list[TrainingRow]:
+        rows: list[TrainingRow] = []
+        for judged in shard:
+            rows += self.drain(self.plugin.select(judged), [f"prompt {judged.prompt.prompt_id}"])
+        kept, why = sieve.sift(rows)
+        context.count(prompts=len(shard), **{f"dropped: {reason}": count for reason, count in why.items()})
+        return kept
+
+
+class Update(KeyedStage):
+    """Stage 5: the next model."""
+
+    name = "model"
+    unit = "files"
+
+    @property
+    def start(self) -> ModelRef:
+        """The model that training starts from."""
+        return self.run.role(self.choice.config.init_from)
+
+    @property
+    def reference(self) -> ModelRef:
+        """The frozen reference."""
+        role = self.choice.config.reference
+        return self.start if role == "start" else self.run.role(role)
+
+    def update(self, *training: Artifact) -> ModelRef:
+        """Train on these sets together, earlier rounds' first.
+
+        Raises:
+            StageError: there is nothing to train on.
+        """
+        rows = sum(len(artifact) for artifact in training)
+        if not rows:
+            raise StageError(self.run.nothing_to_train_on(self.round))
+        key = self.key(
+            training=[a.key.hash for a in training],
+            start=self.start.key,
+            reference=self.reference.key,
+            model_config=self.run.training_identity(),
+        )
+        artifact = self.make(key, None, lambda artifact, bar: self._fill(artifact, bar, training, rows))
+        return ModelRef(self.round.makes, str(artifact.folder), artifact.key.hash, self.run.model_config)
+
+    def _fill(self, artifact: Artifact, bar: Bar, training: Sequence[Artifact], rows: int) -> None:
+        self.run.room.release()
+        reads = self.plugin.reads
+        chain: Callable[[], Iterator[Any]] = lambda: (row for a in training for row in a.rows(reads))  # noqa: E731
+        watch = Stopwatch()
+
+        def step(done: int, total: int, figures: Mapping[str, float]) -> None:
+            bar.total(total)
+            bar.settle(done - bar.done)
+            bar.say(figures)
+
+        def fill(out: Any, work: Any) -> Mapping[str, float]:
+            seed = self.context().seed("train") % 2**32
+            context = TrainingContext(self.start, self.reference, out, work, seed, step)
+            try:
+                figures = self.plugin.update(TrainingSet(reads, rows, chain), context)
+            except (SelfRewardError, KeyboardInterrupt):
+                raise
+            except Exception as problem:
+                raise StageError(f"{self.where} failed: {type(problem).__name__}: {problem}") from problem
+            return {**figures, "training_rows": rows, "seconds": watch.seconds}
+
+        artifact.write_folder(fill)
+
+
+def shards_of(artifact: Artifact, record: type[Any]) -> Iterator[list[Any]]:
+    """The table, one shard at a time."""
+    for index in range(len(artifact.shards)):
+        yield list(artifact.rows(record, index))
+
+
+def answered_shards(prompts: Artifact, candidates: Artifact) -> Iterator[list[AnsweredPrompt]]:
+    """Prompts with their candidates, one shard at a time. A prompt whose candidates were all dropped has none."""
+    for asked, answers in zip(shards_of(prompts, Prompt), shards_of(candidates, Candidate), strict=True):
+        groups: dict[str, list[Candidate]] = {prompt.prompt_id: [] for prompt in asked}
+        for answer in answers:
+            groups[answer.prompt_id].append(answer)
+        yield [AnsweredPrompt(prompt, groups[prompt.prompt_id]) for prompt in asked]
+
+
+def judged_shards(prompts: Artifact, candidates: Artifact, judgements: Artifact) -> Iterator[list[JudgedPrompt]]:
+    """Prompts with their candidates and judgements, one shard at a time."""
+    for groups, verdicts in zip(answered_shards(prompts, candidates), shards_of(judgements, Judgement), strict=True):
+        of = {verdict.candidate_id: verdict for verdict in verdicts}
+        yield [JudgedPrompt(g.prompt, g.candidates, [of[c.candidate_id] for c in g.candidates]) for g in groups]
+
+
+def count_verdicts(rows: Iterable[Judgement], context: Context) -> None:
+    """Count votes, unreadable votes, and candidates left without a score."""
+    for row in rows:
+        unreadable = sum(vote is None for vote in row.votes)
+        context.count(votes=len(row.votes), unreadable=unreadable, unscored=row.score is None)
+
+
+def _size(shard: Sequence[Any]) -> int:
+    if shard and isinstance(shard[0], AnsweredPrompt):
+        return sum(len(group.candidates) for group in shard)
+    return len(shard)
+
+
+def _dropped(artifact: Artifact) -> str:
+    total: Counter[str] = Counter()
+    for shard in artifact.shards:
+        total.update(
+            {k.removeprefix("dropped: "): int(v) for k, v in shard.figures.items() if k.startswith("dropped: ")}
+        )
+    return ", ".join(f"{reason} {count}" for reason, count in total.most_common()) or "every reply was unusable"

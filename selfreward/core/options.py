@@ -1,0 +1,87 @@
+"""Options of a plugin: dataclass fields with a range that the core checks.
+
+``n: int = option(4, ge=1)`` is an ordinary dataclass field; the docstring below it is its documentation.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import math
+import textwrap
+from collections.abc import Iterator
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+_RULES = {
+    "ge": ("at least", lambda value, bound: value >= bound),
+    "gt": ("above", lambda value, bound: value > bound),
+    "le": ("at most", lambda value, bound: value <= bound),
+    "lt": ("below", lambda value, bound: value < bound),
+}
+
+
+def option(default: Any, **bounds: float) -> Any:
+    """A dataclass field with bounds: ``ge``, ``gt``, ``le``, ``lt``. None passes where the type allows None."""
+    unknown = set(bounds) - set(_RULES)
+    if unknown:
+        raise TypeError(f"option() takes {', '.join(_RULES)}; got {', '.join(sorted(unknown))}")
+    return dataclasses.field(default=default, metadata=bounds)
+
+
+def range_problems(config: Any, where: str) -> Iterator[str]:
+    """One sentence for every option of a config dataclass that lies outside its bounds, nested ones included."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from range_problems(value, f"{where}.{field.name}")
+        elif value is not None and field.metadata and isinstance(value, int | float):
+            broken = [f"{_RULES[r][0]} {b:g}" for r, b in field.metadata.items() if not _RULES[r][1](value, b)]
+            if broken or not math.isfinite(value):
+                yield f"{where}.{field.name}={value} is out of range: it must be {' and '.join(broken) or 'finite'}"
+
+
+def cross_problems(config: Any, where: str) -> Iterator[str]:
+    """What the config's own ``problems()`` says, where it has one: rules between options."""
+    for problem in getattr(config, "problems", tuple)():
+        yield f"{where}: {problem}"
+
+
+@lru_cache(maxsize=256)
+def option_docs(config: type) -> dict[str, str]:
+    """The one-line doc of every field, read from the docstrings below the fields, base classes included."""
+    docs: dict[str, str] = {}
+    for cls in reversed(config.__mro__):
+        if dataclasses.is_dataclass(cls) and cls.__module__ != "types":
+            docs |= _field_docs(cls)
+    return docs
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    except (OSError, TypeError):
+        return {}
+    docs = {}
+    for node, following in itertools.pairwise(body):
+        documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if documented and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            docs[node.target.id] = " ".join(str(following.value.value).split())
+    return docs
+
+
+def option_rows(config: type) -> list[tuple[str, str, str, str]]:
+    """(name, type, default, doc) of every option, for ``plugins`` and the docs."""
+    docs = option_docs(config)
+    rows = []
+    for field in dataclasses.fields(config):
+        make = field.default_factory
+        default = field.default if make is dataclasses.MISSING else make()
+        shown = default.value if isinstance(default, Enum) else default
+        bounds = " ".join(f"{_RULES[r][0]} {b:g}" for r, b in field.metadata.items())
+        doc = docs.get(field.name, "") + (f" ({bounds})" if bounds else "")
+        rows.append((field.name, str(field.type), "required" if default is dataclasses.MISSING else str(shown), doc))
+    return rows

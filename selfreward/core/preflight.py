@@ -1,0 +1,160 @@
+"""Before the first token: everything that can be found out without running a model, all problems in one message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from selfreward.core.errors import SelfRewardError, UserError
+from selfreward.core.model import Model, ModelRef
+from selfreward.core.records import digest
+from selfreward.core.rounds import Choice, Round
+from selfreward.core.store import file_digest
+
+if TYPE_CHECKING:
+    from selfreward.core.chat import Chat
+    from selfreward.core.run import Run
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def preflight(run: Run) -> None:
+    """Check data, model, roles, rubric and every stage.
+
+    Raises:
+        UserError: all problems at once, each with its mend.
+    """
+    problems = _data_problems(run)
+    chat, found = _model_problems(run)
+    problems += found
+    if not problems:
+        rounds = list(run.rounds())
+        problems += _role_problems(rounds)
+        for round in rounds:
+            problems += _stage_problems(run, round, chat)
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+
+
+def base_model(choice: Choice, path: str | None = None) -> ModelRef:
+    """The base checkpoint (or another folder, with the same settings), and a key over its content.
+
+    Raises:
+        UserError: no such folder, and no hub that has it.
+    """
+    model: Model = choice.build()
+    where = path or model.path()
+    if not Path(where).is_dir():
+        where = _fetch(where)
+    config = model.config
+    files = sorted(
+        p
+        for p in Path(where).iterdir()
+        if p.is_file() and p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt")
+    )
+    template = config.chat_template
+    if template and Path(template).is_file():
+        template = Path(template).read_text(encoding="utf-8")
+    key = digest([[p.name, file_digest(p)] for p in files], config.dtype.value, template)
+    return ModelRef("base", where, key, config)
+
+
+def _fetch(name: str) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"])
+    except HFValidationError:
+        raise UserError(f"model.path={name}: no such folder") from None
+    except Exception as problem:  # the hub's client raises many kinds; all mean that the model cannot be had
+        first = str(problem).strip().splitlines()[0]
+        raise UserError(f"model.path={name}: no such folder, and the hub did not give it ({first})") from None
+
+
+def _data_problems(run: Run) -> list[str]:
+    try:
+        problems = list(run.data.problems())
+        if not problems and not run.data.split("ift", run.seed):
+            problems.append(f"data={run.choices['data'].name} has no instructions to start from")
+        return problems
+    except SelfRewardError as problem:
+        return getattr(problem, "problems", [str(problem)])
+
+
+def _model_problems(run: Run) -> tuple[Chat | None, list[str]]:
+    try:
+        ref = base_model(run.choices["model"])
+        folder = Path(ref.path)
+        if not list(folder.glob("*.safetensors")):
+            pickles = [p.name for pattern in PICKLES for p in folder.glob(pattern)]
+            if pickles:
+                return None, [
+                    f"model.path={folder}: the weights are pickles ({pickles[0]}), which can run code; convert them to "
+                    "safetensors: load them where you trust them and call save_pretrained"
+                ]
+            return None, [f"model.path={folder}: no *.safetensors weights in this folder"]
+        return ref.chat(), []
+    except UserError as problem:
+        return None, problem.problems
+
+
+def _role_problems(rounds: list[Round]) -> list[str]:
+    """Every role that a stage names exists by the time its round begins."""
+    known = ["base", "M0", "policy"]
+    problems = []
+    for round in rounds:
+        for choice in (round.prompt_generator, round.sampler, round.judge, round.optimizer):
+            for option in ("model", "init_from", "reference"):
+                role = getattr(choice.config, option, None)
+                allowed = [*known, "start"] if option == "reference" else known
+                if isinstance(role, str) and role not in allowed and not Path(role).is_dir():
+                    problems.append(
+                        f"{choice.kind}.{option}={role}: no model plays this role in {round.folder}; "
+                        f"there are: {', '.join(allowed)}, or the path of a model folder"
+                    )
+        if round.makes not in known:
+            known.append(round.makes)
+    return problems
+
+
+def _stage_problems(run: Run, round: Round, chat: Chat | None) -> list[str]:
+    problems: list[str] = []
+    stages = [round.prompt_generator, round.sampler, round.judge, round.selector, round.optimizer]
+    for choice in [*stages, *round.prompt_filters, *round.candidate_filters, *round.pair_filters]:
+        stage = choice.build()
+        try:
+            found = stage.problems(run.files)
+        except UserError as problem:
+            found = problem.problems
+        problems += [f"{choice.kind}={choice.name}: {p}" if "=" not in p.split(":")[0] else p for p in found]
+    if chat and not problems:
+        problems += _context_problems(run, round, chat)
+    return problems
+
+
+def _context_problems(run: Run, round: Round, chat: Chat) -> list[str]:
+    """The longest judge prompt must leave room for the verdict: rubric, an answer of full length, and the reply."""
+    limit = context_length(Path(base_model(run.choices["model"]).path))
+    judge, sampler = round.judge.config, round.sampler.config
+    if limit is None or not round.judge.plugin.load().uses_model or not hasattr(judge, "rubric"):
+        return []
+    rubric = run.files.rubric(judge.rubric)
+    prompt = [{"role": "user", "content": rubric.render(instruction="", response="")}]
+    fixed = len(chat.encode(prompt, rubric.reply_prefix))
+    answer, reply = getattr(sampler, "max_new_tokens", 0), getattr(judge, "max_new_tokens", 0)
+    if fixed + reply + answer <= limit:
+        return []
+    return [
+        f"the context of {limit} tokens is too short for judging: rubric '{rubric.name}' {fixed} + answer "
+        f"sampler.max_new_tokens={answer} + verdict judge.max_new_tokens={reply} = {fixed + answer + reply} tokens "
+        "before the instruction; lower one of them, or use a shorter rubric (judge.rubric=)"
+    ]
+
+
+def context_length(folder: Path) -> int | None:
+    """``max_position_embeddings`` of a checkpoint; None where it does not say."""
+    config = folder / "config.json"
+    value = json.loads(config.read_text(encoding="utf-8")).get("max_position_embeddings") if config.is_file() else None
+    return int(value) if value else None

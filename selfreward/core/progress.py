@@ -1,0 +1,100 @@
+"""What the user sees while the run works: one bar per stage with rows/s and an ETA, one line when a stage is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} rows/s" if speed and speed >= 10 else f"{speed:,.1f} rows/s" if speed else "")
+
+
+class Bar:
+    """A stage's bar. ``advance`` may be called with fractions of a row while a batch is under way."""
+
+    def __init__(self, progress: Progress, task: int) -> None:
+        self._progress, self._task = progress, task
+        self._sure = 0.0
+
+    def advance(self, rows: float) -> None:
+        """Some rows more are under way or done."""
+        self._progress.advance(self._task, rows)  # type: ignore[arg-type]
+
+    @property
+    def done(self) -> float:
+        """Rows that are surely done."""
+        return self._sure
+
+    def settle(self, rows: float) -> None:
+        """So many rows more are done, exactly."""
+        self._sure += rows
+        self._progress.update(self._task, completed=self._sure)  # type: ignore[arg-type]
+
+    def total(self, rows: float) -> None:
+        """How many rows there will be."""
+        self._progress.update(self._task, total=rows)  # type: ignore[arg-type]
+
+    def say(self, figures: Mapping[str, float]) -> None:
+        """Show figures beside the bar, such as the loss."""
+        text = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        self._progress.update(self._task, figures=text)  # type: ignore[arg-type]
+
+
+class Screen:
+    """The terminal, or a plain log where there is none."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        # a log file has no width; tables must not be folded there
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = 200
+
+    def line(self, text: str, style: str = "") -> None:
+        """One line of plain text; nothing in it is markup."""
+        self.console.print(escape(text), style=style or None)
+
+    def rule(self, text: str) -> None:
+        """The head of a round."""
+        self.console.print(f"\n[bold]{escape(text)}[/]")
+
+    @contextmanager
+    def bar(self, name: str, total: float | None) -> Iterator[Bar]:
+        """A bar that goes away when the stage is done."""
+        columns = (
+            TextColumn("  {task.description:<20}"), BarColumn(bar_width=30), MofNCompleteColumn(), _RateColumn(),
+            TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+        )  # fmt: skip
+        shown = self.console.is_terminal
+        with Progress(
+            *columns, console=self.console, transient=True, speed_estimate_period=60, disable=not shown
+        ) as progress:
+            yield Bar(progress, progress.add_task(name, total=total, figures=""))
+
+    def stage_done(self, name: str, rows: int, unit: str, seconds: float, note: str, reused: bool) -> None:
+        """The line that stays: rows, seconds, rate, and what is worth knowing."""
+        if reused:
+            self.line(f"  {name:<20} {rows:>6,} {unit}, reused from the store{'; ' + note if note else ''}", "dim")
+            return
+        rate = f"{rows / seconds:,.0f} {unit}/s" if seconds > 0.05 and unit != "figures" else ""
+        self.line(f"  {name:<20} {rows:>6,} {unit:<11} {seconds:>6.1f} s  {rate:<18}{note}".rstrip())
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self._start

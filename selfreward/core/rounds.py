@@ -1,0 +1,101 @@
+"""Rounds, and recipes that string them together.
+
+Everything is a round of the same five stages. M1 is made by rounds whose answers and ranks come from people
+(``sampler=human judge=human_rank``); the loop's rounds differ only in who answers and who judges.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from selfreward.core.data import Data
+from selfreward.core.plugins import Plugin
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plugin that was picked, with its validated config."""
+
+    kind: str
+    plugin: Plugin
+    config: Any
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return self.plugin.name
+
+    def build(self) -> Any:
+        """A new instance."""
+        return self.plugin.load()(self.config)
+
+
+@dataclass
+class RoundConfig:
+    """A round of a recipe, as configured under ``recipe.<round>.<stage>``: ``{name: plugin, option: value}`` each.
+
+    Compose it in the recipe's YAML from ``/schema/<kind>/<name>@<round>.<stage>``, never from the top-level groups.
+    """
+
+    prompt_generator: Any = None
+    """Stage 1 of this round."""
+    sampler: Any = None
+    """Stage 2 of this round."""
+    judge: Any = None
+    """Stage 3 of this round."""
+    selector: Any = None
+    """Stage 4 of this round."""
+    optimizer: Any = None
+    """Stage 5 of this round."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One pass through the five stages.
+
+    ``makes`` is the role of the model it trains (``M2``). ``train_on`` names earlier rounds whose training sets are
+    added to this one's. Models are named by the stages' configs: ``judge.model``, ``optimizer.init_from``.
+    """
+
+    name: str
+    prompt_generator: Choice
+    sampler: Choice
+    judge: Choice
+    selector: Choice
+    optimizer: Choice
+    makes: str = "M1"
+    iteration: int = 0
+    train_on: tuple[str, ...] = ()
+    prompt_filters: tuple[Choice, ...] = ()
+    candidate_filters: tuple[Choice, ...] = ()
+    pair_filters: tuple[Choice, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, config: RoundConfig, **fields: Any) -> Round:
+        """A round from its validated config."""
+        stages = {f.name: getattr(config, f.name) for f in dataclasses.fields(RoundConfig)}
+        return cls(name, **stages, **fields)
+
+    def at(self, iteration: int, makes: str) -> Round:
+        """This round as iteration 1, 2, ... of the loop."""
+        return dataclasses.replace(self, iteration=iteration, makes=makes)
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the run: ``ift``, ``iter-01``."""
+        return f"iter-{self.iteration:02d}" if self.iteration else self.name
+
+
+class Recipe(ABC):
+    """A ``recipe`` plugin: a short generator of rounds that reads like the paper it cites."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def rounds(self, loop: Round, iterations: int, data: Data) -> Iterator[Round]:
+        """The rounds in order. ``loop`` is the round that the top-level groups configure; ``M0`` exists already."""

@@ -1,0 +1,333 @@
+"""A run: its models by role, its folder, its store, and what the loop calls around the five stages."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from selfreward.core.config import Match, RunConfig
+from selfreward.core.context import EngineRoom, Files
+from selfreward.core.errors import UserError
+from selfreward.core.events import Event
+from selfreward.core.keyed import KeyedStage, Propose, Sample, Score, Select, Update
+from selfreward.core.measure import Measurement, measure
+from selfreward.core.model import ModelRef
+from selfreward.core.plugins import LIST_KINDS, did_you_mean, registry
+from selfreward.core.preflight import base_model, preflight
+from selfreward.core.progress import Screen
+from selfreward.core.records import Prompt, digest, training_kind
+from selfreward.core.rounds import Choice, Round, RoundConfig
+from selfreward.core.stages import Metric
+from selfreward.core.store import Artifact, Store, file_digest
+from selfreward.core.summary import print_summary, round_metrics
+
+FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
+           "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+
+
+def run(config: RunConfig) -> Path:
+    """Do the whole run and return its folder.
+
+    Raises:
+        UserError: found before any work.
+        StageError: a stage failed; what was finished stays in the store.
+    """
+    from selfreward.core.loop import align
+
+    this = Run(config)
+    try:
+        this.start()
+        align(this)
+        this.end()
+    except BaseException as problem:
+        registry().call("selfreward_run_failed", event=Event(this.folder, error=str(problem) or type(problem).__name__))
+        raise
+    finally:
+        this.room.release()
+    return this.folder
+
+
+class Run:
+    """One run of a recipe."""
+
+    def __init__(self, config: RunConfig, screen: Screen | None = None) -> None:
+        self.config, self.options = config, config.options
+        self.seed = config.options.seed
+        self.screen = screen or Screen()
+        self.choices = config.choices
+        self.store = Store(Path(self.options.store.path))
+        self.room = EngineRoom(self.choices["engine"])
+        self.data = self.choices["data"].build()
+        self.model_config = self.choices["model"].config
+        self.files = Files(self.data, self.model_config)
+        self.folder = run_folder(config)
+        self.metrics: list[Metric] = []
+        self._sets: dict[str, Artifact] = {}
+        self._made: dict[str, Round] = {}
+        self._previous: Measurement | None = None
+        self._models: dict[str, ModelRef] = {}
+        self._seconds: dict[str, float] = {}
+        self._stage_figures: dict[str, dict[str, float]] = {}
+
+    # ------------------------------------------------------------------ before
+
+    def start(self) -> None:
+        """Check everything that can be checked before the first token, and lay out the run's folder."""
+        preflight(self)
+        base = base_model(self.choices["model"])
+        self._models = {"base": base, "M0": replace(base, name="M0"), "policy": replace(base, name="M0")}
+        self.data_key = self._data_key()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config.composed)))
+        (self.folder / "config.yaml").write_text(text, encoding="utf-8")
+        self.screen.line(f"run    {self.folder}\nstore  {self.store.path}")
+        if self.config.brought:
+            self.screen.line(self.config.brought)
+        for refusal in getattr(self.data, "refused", [])[:5]:
+            self.screen.line(f"data row left out: {refusal}", "yellow")
+        registry().call("selfreward_run_started", event=Event(self.folder, config=self.config.composed))
+
+    def rounds(self) -> Iterator[Round]:
+        """The recipe's rounds in order."""
+        return self.choices["recipe"].build().rounds(self.loop_round(), self.options.iterations, self.data)
+
+    def loop_round(self) -> Round:
+        """The round that the top-level groups configure."""
+        stages: dict[str, Any] = {f.name: self.choices[f.name] for f in fields(RoundConfig)}
+        stages |= {kind: self.config.lists[kind] for kind in LIST_KINDS if kind != "evaluators"}
+        return Round("loop", **stages)
+
+    # ------------------------------------------------------------------ what keys are made of
+
+    def identity(self, choice: Choice, plugin: Any = None) -> dict[str, Any]:
+        """What a plugin contributes to a key: name, source, options, and the files it reads."""
+        plugin = plugin or choice.build()
+        files = plugin.files(self.files) if hasattr(plugin, "problems") and hasattr(plugin, "files") else ()
+        return {
+            "name": choice.name,
+            "source": choice.plugin.source_digest(),
+            "options": plain(choice.config),
+            "files": [file_digest(Path(path)) for path in files],
+        }
+
+    def _data_key(self) -> str:
+        choice = self.choices["data"]
+        options = {k: v for k, v in plain(choice.config).items() if k not in ("path", "eft_path")}
+        files = [file_digest(Path(path)) for path in self.data.files()]
+        return digest(choice.name, choice.plugin.source_digest(), options, files)
+
+    def training_identity(self) -> dict[str, Any]:
+        """Model settings that change what training makes."""
+        return {"lora": plain(self.model_config)["lora"], "dtype": plain(self.model_config)["dtype"]}
+
+    def execution_parts(self) -> dict[str, Any]:
+        """Engine settings, where ``store.match=exact`` makes them part of the keys."""
+        if self.options.store.match is Match.content:
+            return {}
+        engine = self.choices["engine"]
+        return {"execution": [engine.name, plain(engine.config), self.options.shard_size]}
+
+    def evaluation_judge(self) -> Choice:
+        """The judge that evaluators ask: the loop's own where it runs a model, else ``evaluation.judge``."""
+        own = self.choices["judge"]
+        return own if getattr(own.plugin.load(), "uses_model", False) else self.options.evaluation.judge
+
+    # ------------------------------------------------------------------ roles
+
+    def role(self, name: str) -> ModelRef:
+        """The model that plays a role.
+
+        Raises:
+            UserError: no model plays it (yet).
+        """
+        if name in self._models:
+            return self._models[name]
+        if Path(name).is_dir():
+            return replace(base_model(self.choices["model"], path=name), name=name)
+        hint = did_you_mean(name, self._models) or f"at this point there are: {', '.join(self._models)}"
+        raise UserError(f"no model plays the role '{name}'; {hint}, or the path of a model folder")
+
+    def seed_prompts(self) -> list[Prompt]:
+        """The prompts that exist before the loop."""
+        return [row.prompt for row in self.data.split("ift", self.seed)]
+
+    def held_out_prompts(self) -> list[Prompt]:
+        """Prompts that must never be trained on."""
+        return [row.prompt for name in ("evaluation", "judge_evaluation") for row in self.data.split(name, self.seed)]
+
+    # ------------------------------------------------------------------ around a round
+
+    def begin(self, round: Round) -> tuple[Propose, Sample, Score, Select, Update]:
+        """Print which model starts, which is the reference, which judges; return the five stages."""
+        stages = (
+            Propose(self, round, round.prompt_generator),
+            Sample(self, round, round.sampler),
+            Score(self, round, round.judge),
+            Select(self, round, round.selector),
+            Update(self, round, round.optimizer),
+        )
+        propose, sample, score, _, update = stages
+        preference = training_kind(update.plugin.reads) == "preferences"
+        parts = [
+            f"prompts {_by(propose)}",
+            f"answers {_by(sample)}",
+            f"judge {_by(score)}",
+            f"{round.selector.name} → {round.optimizer.name} from {update.start.name}"
+            + (f" (reference {update.reference.name})" if preference else "")
+            + (f", with the set of {', '.join(round.train_on)}" if round.train_on else ""),
+        ]
+        self.screen.rule(f"{round.folder}: {update.start.name} → {round.makes}")
+        self.screen.line("  " + " · ".join(parts))
+        self._seconds[round.makes] = 0.0
+        self._stage_figures = {}
+        return stages
+
+    def earlier_sets(self, round: Round) -> list[Artifact]:
+        """The training sets of the earlier rounds this one trains on as well."""
+        return [self._sets[name] for name in round.train_on]
+
+    def stage_finished(self, stage: KeyedStage, artifact: Artifact, seconds: float) -> None:
+        """Tell the user and the lifecycle plugins; link the artifact into the run's folder."""
+        figures = artifact.figures
+        self._seconds[stage.round.makes] += figures.get("seconds", 0.0)
+        self._stage_figures[stage.name] = figures
+        link(self.folder / stage.round.folder / FOLDERS[stage.name], artifact.folder)
+        count = int(figures.get("rows" if stage.name != "model" else "training_rows", 0))
+        unit = stage.unit if stage.name != "model" else "rows"
+        name = stage.name.replace("_", " ")
+        self.screen.stage_done(name, count, unit, seconds, _note(stage.name, figures), artifact.reused)
+        model = stage.model.name if stage.model else stage.round.makes if stage.name == "model" else ""
+        event = Event(
+            self.folder,
+            stage.round.name,
+            stage.round.iteration,
+            stage.name,
+            model,
+            artifact.folder,
+            figures,
+            artifact.reused,
+        )
+        registry().call("selfreward_stage_finished", event=event)
+
+    def finish(self, round: Round, policy: ModelRef, *tables: Artifact) -> None:
+        """The new model takes its role."""
+        self._models[round.makes] = self._models["policy"] = policy
+        self._sets[round.name] = tables[-1]
+        self._made[round.makes] = round
+        self.metrics += round_metrics(round.makes, self._stage_figures, self._seconds[round.makes])
+
+    def nothing_to_train_on(self, round: Round) -> str:
+        """Why a round has no training rows, with the numbers and the knobs."""
+        verdicts, prompts = self._stage_figures.get("judgements", {}), self._stage_figures.get("prompts", {})
+        votes, unreadable = verdicts.get("votes", 0), verdicts.get("unreadable", 0)
+        read = (
+            f"{1 - unreadable / votes:.1%} of {votes:.0f} verdicts could be read"
+            if votes
+            else "no verdict was asked for"
+        )
+        return (
+            f"{round.folder}: nothing is left to train on. {prompts.get('rows', 0):.0f} prompts, "
+            f"{verdicts.get('rows', 0):.0f} judged answers, {read}, selector '{round.selector.name}' found no row. "
+            f"Look at the verdicts with 'python -m selfreward show {self.folder} PROMPT_ID'; ways out: another judge "
+            f"or rubric (judge.rubric=), more answers (sampler.n=), a model that was taught to judge (recipe.use_eft)"
+        )
+
+    # ------------------------------------------------------------------ measuring and the end
+
+    def measure(self, name: str) -> None:
+        """Run the evaluators on a model; its figures are artifacts like any other."""
+        round = self._made.get(name)
+        self._previous = measure(self, self.role(name), self._previous)
+        self.metrics += self._previous.metrics
+        self._write_metrics()
+        event = Event(
+            self.folder, round.name if round else "", round.iteration if round else 0, model=name,
+            metrics=[m for m in self.metrics if m.model == name],
+        )  # fmt: skip
+        registry().call("selfreward_iteration_finished", event=event)
+
+    def measured(self, name: str, artifact: Artifact, seconds: float) -> None:
+        """Tell the user that an evaluation is done."""
+        figures = artifact.figures
+        unit = "answers" if artifact.key.stage == "answers" else "figures"
+        self.screen.stage_done(name, int(figures["rows"]), unit, seconds, "", artifact.reused)
+
+    def _write_metrics(self) -> None:
+        temporary = self.folder / ".metrics.json.tmp"
+        rows = [asdict(metric) for metric in self.metrics]
+        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, self.folder / "metrics.json")
+
+    def end(self) -> None:
+        """Print the table and say where everything is."""
+        print_summary(self.screen, self.metrics)
+        final = self.role("policy")
+        self.screen.line(f"\nmetrics      {self.folder / 'metrics.json'}")
+        if final.name in self._made:
+            self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / FOLDERS['model']}")
+        self.screen.line(f"look at rows python -m selfreward show {self.folder}")
+        registry().call("selfreward_run_finished", event=Event(self.folder, metrics=self.metrics))
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config dataclass in canonical form."""
+    container = (
+        OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True) if not _has_rounds(config) else {}
+    )
+    return container  # type: ignore[return-value]
+
+
+def _has_rounds(config: Any) -> bool:
+    return any(isinstance(value, Choice) for value in vars(config).values())
+
+
+def run_folder(config: RunConfig) -> Path:
+    """``runs/<experiment>/<choices>-<signature>``: the same config is the same folder."""
+    if config.options.run_dir:
+        return Path(config.options.run_dir)
+    from selfreward.core.compose import default_choices
+
+    named = [f"{kind}={c.name}" for kind, c in config.choices.items() if c.name != default_choices().get(kind)]
+    named += [f"seed={config.options.seed}"]
+    settings = {k: v for k, v in config.composed.items() if k not in ("run_dir", "runs_dir", "store", "engine")}
+    return (
+        Path(config.options.runs_dir)
+        / (config.experiment or "default")
+        / f"{','.join(named)}-{digest(settings, size=8)}"
+    )
+
+
+def link(at: Path, target: Path) -> None:
+    """A relative link into the store; a new one replaces an old one."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    temporary = at.with_name(f".{at.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, at.parent))
+    os.replace(temporary, at)
+
+
+def _by(stage: KeyedStage) -> str:
+    return f"{stage.choice.name} by {stage.model.name}" if stage.model else stage.choice.name
+
+
+def _note(stage: str, figures: Mapping[str, float]) -> str:
+    """What is worth knowing about a stage, in a few words."""
+    if stage == "judgements" and figures.get("votes"):
+        return f"{1 - figures.get('unreadable', 0) / figures['votes']:.1%} of the verdicts readable"
+    if stage == "training_set" and figures.get("prompts"):
+        return f"from {figures['rows'] / figures['prompts']:.1%} of the prompts"
+    if stage == "candidates" and figures.get("cut_off"):
+        return f"{figures['cut_off']:.0f} cut off at the token limit"
+    if stage == "prompts":
+        return ", ".join(
+            f"{k.removeprefix('dropped: ')} {v:.0f}" for k, v in figures.items() if k.startswith("dropped: ")
+        )
+    if stage == "model" and "loss" in figures:
+        return f"loss {figures['loss']:.3f}"
+    return ""

@@ -1,0 +1,233 @@
+"""The contracts of the five stages, and of what stands around them.
+
+A plugin is a class built from its config dataclass. It implements one method; slicing, seeds, files, progress and
+resume are the core's business.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from selfreward.core.data import Data
+from selfreward.core.engine import Completion, Request
+from selfreward.core.model import ModelConfig, ModelRef
+from selfreward.core.records import AnsweredPrompt, Candidate, JudgedPrompt, Judgement, Prompt, Record, TrainingRow
+from selfreward.core.rubric import Rubric
+
+
+class StageContext(Protocol):
+    """What a stage is given besides its rows."""
+
+    model: str
+    """Role of the model that ``generate`` runs: ``M1``."""
+    data: Data
+    run_seed: int
+    """The run's ``seed``: what ``data.split(name, seed)`` takes."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """Run the model: the completions of each request, in order."""
+        ...
+
+    def seed(self, *ids: str | int) -> int:
+        """A seed (below 2**62) that depends on run seed, round, iteration, stage and the given row ids."""
+        ...
+
+    def rubric(self, name: str | None = None) -> Rubric:
+        """The rubric of that name; None = the one the model declares."""
+        ...
+
+    def count(self, **figures: float) -> None:
+        """Add to the stage's counters, which are stored and reported (``unparsed=1``)."""
+        ...
+
+
+class Stage:
+    """Base of everything that is built from a config dataclass."""
+
+    unit: ClassVar[str] = "row"
+    """What may be worked on apart from the rest: ``row``, ``prompt_group`` or ``table``."""
+    uses_model: ClassVar[bool] = False
+    """Whether ``context.generate`` is called; the model is the role named by ``config.model`` (default: the policy)."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def files(self, context: FileContext) -> Sequence[Path]:
+        """Files that are read: their content becomes part of the stage's key."""
+        return ()
+
+    def problems(self, context: FileContext) -> list[str]:
+        """What would go wrong in this run, before any work; each problem with its mend."""
+        return []
+
+
+class FileContext(Protocol):
+    """What is known before any work."""
+
+    data: Data
+    model_config: ModelConfig
+
+    def rubric(self, name: str | None = None) -> Rubric:
+        """The rubric of that name; None = the one the model declares."""
+        ...
+
+    def rubric_path(self, name: str | None = None) -> Path:
+        """The rubric's file, for :meth:`Stage.files`."""
+        ...
+
+
+class PromptGenerator(Stage):
+    """Stage 1. Writes new prompts, or reads them from data."""
+
+    unit = "row"
+
+    @abstractmethod
+    def propose(self, rows: range, earlier: Sequence[Prompt], context: StageContext) -> Iterable[Prompt | None]:
+        """One prompt for each row number, or None where nothing usable came out.
+
+        The core asks for rows 0, 1, 2, ... in slices until ``config.n`` prompts passed the filters, or until this
+        yields fewer prompts (or Nones) than rows, or until ``config.attempts`` rows per wanted prompt were tried.
+        ``earlier`` holds the prompts accepted so far in this stage. Duplicates and filters are the core's business.
+        """
+
+
+class Sampler(Stage):
+    """Stage 2. Writes candidates for prompts."""
+
+    unit = "prompt_group"
+
+    @abstractmethod
+    def sample(self, prompts: Sequence[Prompt], context: StageContext) -> Iterable[Candidate]:
+        """The candidates of the prompts, all of one prompt together."""
+
+
+class Judge(Stage):
+    """Stage 3. Scores candidates. What cannot be read is None, never a number."""
+
+    unit = "prompt_group"
+
+    @abstractmethod
+    def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterable[Judgement]:
+        """One judgement per candidate, in order."""
+
+
+class Selector(Stage):
+    """Stage 4. Turns the judged candidates of one prompt into training rows. Pure and deterministic."""
+
+    unit = "prompt_group"
+    writes: ClassVar[type[TrainingRow]]
+
+    @abstractmethod
+    def select(self, judged: JudgedPrompt) -> Iterator[Any]:
+        """Yield rows of type ``writes``."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows an optimizer trains on, of one type."""
+
+    row_type: type[TrainingRow]
+    count: int
+    read: Callable[[], Iterator[Any]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.read()
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What an optimizer is given besides its rows."""
+
+    start: ModelRef
+    """The model training starts from (``optimizer.init_from``)."""
+    reference: ModelRef
+    """The frozen reference of preference losses (``optimizer.reference``)."""
+    out: Path
+    """Empty folder for the new checkpoint: safetensors, config, tokenizer with its template."""
+    work: Path
+    """Folder for the trainer's own files; thrown away when the stage is finished."""
+    seed: int
+    progress: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, figures: None)
+    """Call with (optimizer steps done, steps in all, figures to show such as ``loss``)."""
+
+
+@dataclass
+class OptimizerConfig:
+    """Options every optimizer has."""
+
+    init_from: str = "policy"
+    """Role of the model that training starts from: policy (the newest), base, M0, sft, M1, ... or a folder."""
+    reference: str = "start"
+    """Role of the frozen reference of preference losses and KL penalties; start = the model training starts from."""
+
+
+class Optimizer(Stage):
+    """Stage 5. Trains the next model."""
+
+    unit = "table"
+    reads: ClassVar[type[TrainingRow]]
+    makes: ClassVar[str] = "policy"
+
+    @abstractmethod
+    def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
+        """Train, save into ``context.out``, and return figures (loss, accuracy, ...). Never called with no rows."""
+
+
+class Filter(Stage):
+    """Drops rows: prompts (``prompt_filters``), candidates (``candidate_filters``) or pairs (``pair_filters``)."""
+
+    unit = "table"
+
+    def begin(self, existing: Sequence[Any]) -> None:
+        """Called once before the first row, with the rows that exist already (for prompts: the seed prompts)."""
+
+    @abstractmethod
+    def reason(self, row: Any) -> str | None:
+        """Why the row is dropped, in a word or two, or None to keep it."""
+
+    def kept(self, row: Any) -> None:
+        """Called for every row that all filters kept, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric(Record):
+    """One figure about one model. ``low`` to ``high`` is its 95 % interval, ``n`` the number of items behind it."""
+
+    model: str
+    evaluator: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class EvaluationContext(StageContext, Protocol):
+    """What an evaluator is given: the open model, and answers to the held-out prompts."""
+
+    answers: Sequence[AnsweredPrompt]
+    """The model's own answers to ``data.split("evaluation")``, one each."""
+    previous: tuple[str, Sequence[AnsweredPrompt]] | None
+    """Name and answers of the model it is compared with; None for the first one."""
+
+    def judge(self, answered: Sequence[AnsweredPrompt]) -> list[Judgement]:
+        """The run's LLM judge with this model as the judge; ``rubric()`` without a name is the one it uses."""
+        ...
+
+
+class Evaluator(Stage):
+    """Measures a model; trains nothing."""
+
+    unit = "table"
+    uses_model = True
+
+    @abstractmethod
+    def evaluate(self, context: EvaluationContext) -> Iterable[Metric]:
+        """The figures of ``context.model``: :class:`Metric` records that name it."""

@@ -1,0 +1,251 @@
+"""The store: every finished stage is an artifact under the digest of all that made it.
+
+An artifact is a folder. Shards are written under a temporary name, synced and renamed, and entered in a journal with
+their checksums; the manifest comes last, so a folder without one is unfinished work whose whole shards are used again.
+What was reused is verified: a file that does not match its checksum is refused by name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from selfreward.core.errors import StageError
+from selfreward.core.records import Record, digest
+
+FORMAT = 1
+"""Version of the store's layout; part of every key."""
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an artifact depends on. Equal parts, equal content."""
+
+    stage: str
+    """``prompts``, ``candidates``, ``judgements``, ``training_set``, ``model``, ``answers`` or ``metrics``."""
+    parts: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """20 hex digits over the store's format, the stage and all parts."""
+        return digest(FORMAT, self.stage, self.parts, size=20)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a table: rows of one slice, with the counters of the work that made it."""
+
+    file: str
+    sha256: str
+    rows: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Artifact:
+    """One stage's result: a table in Parquet shards, or the files of a checkpoint."""
+
+    def __init__(self, folder: Path, key: Key) -> None:
+        self.folder = folder
+        self.key = key
+        self.reused = False
+        """Whether it was complete before this process came."""
+        self._shards: list[Shard] | None = None
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.folder})"
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest; None while the artifact is unfinished.
+
+        Raises:
+            StageError: it was written by a newer version, or is not a manifest.
+        """
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            return None
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found = int(manifest["format"])
+        except (ValueError, KeyError, TypeError):
+            raise StageError(f"{path} is damaged; delete the folder {self.folder} and run again") from None
+        if found > FORMAT:
+            raise StageError(f"{path} has format {found}, this version reads up to {FORMAT}: upgrade selfreward")
+        return manifest
+
+    def is_finished(self) -> bool:
+        """Whether the artifact is complete and every file matches its checksum.
+
+        Raises:
+            StageError: a file is missing or damaged; names it.
+        """
+        manifest = self.manifest
+        if manifest is None:
+            return False
+        for entry in manifest["files"]:
+            path = self.folder / entry["file"]
+            if not path.is_file() or file_digest(path) != entry["sha256"]:
+                state = "damaged" if path.is_file() else "missing"
+                raise StageError(
+                    f"{path} is {state} (its checksum is in manifest.json); delete {self.folder} and run again"
+                )
+        return True
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The stage's counters: rows, seconds, tokens and its own."""
+        manifest = self.manifest
+        return dict(manifest["figures"]) if manifest else {}
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The whole shards: of the manifest, or of the journal while unfinished. A torn or damaged one is left out."""
+        if self._shards is None:
+            manifest = self.manifest
+            entries = self._journalled() if manifest is None else manifest["files"]
+            self._shards = [Shard(**entry) for entry in entries]
+        return self._shards
+
+    def _journalled(self) -> list[dict[str, Any]]:
+        """Entries of the journal whose files are whole; what follows the first that is not is work to do again."""
+        journal = self.folder / "journal.jsonl"
+        if not journal.exists():
+            return []
+        lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole: list[dict[str, Any]] = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:  # torn by a kill
+                break
+            path = self.folder / entry["file"]
+            if not path.is_file() or file_digest(path) != entry["sha256"]:
+                break
+            whole.append(entry)
+        if len(whole) < len(lines):
+            _write(journal, "".join(lines[: len(whole)]))
+        return whole
+
+    # ------------------------------------------------------------------ tables
+
+    def rows(self, record: type[R], shard: int | None = None) -> Iterator[R]:
+        """The rows of one shard, or of all in order, one shard in memory at a time."""
+        import pyarrow.parquet as pq
+
+        for part in self.shards if shard is None else [self.shards[shard]]:
+            yield from record.rows(pq.read_table(self.folder / part.file))
+
+    def __len__(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def write_shard(self, record: type[R], rows: list[R], figures: Mapping[str, float]) -> None:
+        """Add the next shard, whole or not at all."""
+        import pyarrow.parquet as pq
+
+        name = f"{len(self.shards):05d}.parquet"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{name}.tmp"
+        pq.write_table(record.table(rows), temporary, compression="zstd")
+        _sync(temporary)
+        os.replace(temporary, self.folder / name)
+        shard = Shard(name, file_digest(self.folder / name), len(rows), dict(figures))
+        with (self.folder / "journal.jsonl").open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(vars(shard)) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        self.shards.append(shard)
+
+    def finish(self, figures: Mapping[str, float] | None = None, execution: Mapping[str, Any] | None = None) -> None:
+        """Write the manifest: from here on the table is complete. Figures default to the sum over the shards."""
+        shards = self.shards
+        total: dict[str, float] = {}
+        for shard in shards:
+            for name, value in shard.figures.items():
+                total[name] = total.get(name, 0) + value
+        total["rows"] = sum(shard.rows for shard in shards)
+        self._finish([vars(shard) for shard in shards], total | dict(figures or {}), execution)
+        (self.folder / "journal.jsonl").unlink(missing_ok=True)
+
+    def _finish(
+        self, files: list[dict[str, Any]], figures: Mapping[str, float], execution: Mapping[str, Any] | None
+    ) -> None:
+        manifest = {
+            "format": FORMAT,
+            "key": self.key.hash,
+            "stage": self.key.stage,
+            "parts": self.key.parts,
+            "files": files,
+            "figures": dict(figures),
+            "execution": dict(execution or {}),
+        }
+        _write(self.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def write_folder(self, fill: Callable[[Path, Path], Mapping[str, float]]) -> None:
+        """Make a checkpoint: ``fill(out, work)`` writes into ``out``; it appears under its name when all is there."""
+        building = self.folder.with_name(self.folder.name + ".partial")
+        out, work = building / "out", building / "work"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        work.mkdir(exist_ok=True)
+        figures = fill(out, work)
+        names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+        for name in names:
+            _sync(out / name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.replace(out, self.folder)
+        files = [vars(Shard(name, file_digest(self.folder / name), 0)) for name in names]
+        self._finish(files, figures, None)
+        self._shards = None
+        shutil.rmtree(building, ignore_errors=True)
+
+
+class Store:
+    """All artifacts of a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def artifact(self, key: Key) -> Artifact:
+        """The artifact of a key, whether it exists yet or not."""
+        return Artifact(self.path / key.stage / key.hash, key)
+
+    @contextmanager
+    def lock(self, artifact: Artifact) -> Iterator[None]:
+        """Work on an artifact alone. The lock ends with the process that holds it, however that ends."""
+        path = self.path / "locks" / f"{artifact.key.stage}-{artifact.key.hash}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's content."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    _sync(temporary)
+    os.replace(temporary, path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())

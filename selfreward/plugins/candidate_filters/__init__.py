@@ -1,0 +1,1 @@
+"""Candidate filters: which answers are dropped before they are judged."""

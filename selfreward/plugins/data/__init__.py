@@ -1,0 +1,1 @@
+"""Data: seed prompts, human answers and held-out sets."""

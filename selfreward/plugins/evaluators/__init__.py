@@ -1,0 +1,1 @@
+"""Evaluators: they measure a model and train nothing."""

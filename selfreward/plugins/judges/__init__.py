@@ -1,0 +1,1 @@
+"""Judges (stage 3): what an answer is worth."""

@@ -1,0 +1,24 @@
+"""``model=micro``: M0, a Llama-architecture checkpoint of 742,528 parameters that is shipped with the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfreward import Model, ModelConfig
+
+
+@dataclass
+class MicroModelConfig(ModelConfig):
+    """The options every model has; the judge prompt defaults to the one M0 was pre-trained on."""
+
+    rubric: str = "micro"
+    """The judge prompt this model is asked with where ``judge.rubric`` does not say."""
+
+
+class MicroModel(Model):
+    """The embedded checkpoint. ``python -m selfreward.plugins.micro.pretrain`` rebuilds it."""
+
+    def path(self) -> str:
+        """The folder in the package."""
+        return str(Path(__file__).with_name("m0"))

@@ -1,0 +1,348 @@
+"""One training run through TRL: options, loading, the trainer's arguments, figures, saving.
+
+TRL brings the loss, the Hugging Face ``Trainer`` brings the loop (AdamW, accumulation, FSDP, DeepSpeed). What is ours:
+
+- **tokens**: rows reach the trainer as ids, so that text which looks like a control token stays text, and sampled
+  answers are trained on exactly as they were sampled; TRL tokenises nothing.
+- **length**: a row that does not fit is dropped whole and counted (``too_long``), never cut in the middle of an
+  answer.
+- **precision**: full training keeps float32 weights (a step of 1e-6 is lost in bfloat16) and computes in bfloat16 where
+  a GPU runs a bfloat16 model; the checkpoint is saved in the model's own precision.
+- **silence**: no telemetry, no progress bars, no reports; progress goes to ``context.progress``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from selfreward import OptimizerConfig, StageError, option
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, Trainer, TrainerCallback
+
+    from selfreward import Chat, Message, ModelConfig, ModelRef, TrainingContext
+
+SMALL = 50_000_000
+"""Below this many parameters one CPU thread is several times faster than many."""
+
+
+class Schedule(Enum):
+    """How the learning rate goes from ``lr`` to ``lr * min_lr_ratio``."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+@dataclass
+class TrainingOptions(OptimizerConfig):
+    """Options of every optimizer that trains through TRL."""
+
+    lr: float = option(1e-6, gt=0)
+    """Peak learning rate of AdamW."""
+    epochs: float = option(2.0, gt=0)
+    """Passes over the rows."""
+    batch_size: int = option(16, ge=1)
+    """Rows per optimizer step, over all GPUs and accumulated passes together."""
+    gradient_accumulation: int = option(1, ge=1)
+    """Passes that a GPU's share of a batch is split into, to save memory."""
+    schedule: Schedule = Schedule.linear
+    """Decay of the learning rate after warm-up: linear, cosine or constant."""
+    min_lr_ratio: float = option(0.1, ge=0, lt=1)
+    """Last learning rate as a share of ``lr``; constant ignores it."""
+    warmup: float = option(0.0, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from 0 to ``lr``."""
+    weight_decay: float = option(0.0, ge=0)
+    """AdamW's decoupled decay; norms and biases are spared."""
+    adam_beta1: float = option(0.9, ge=0, lt=1)
+    """AdamW's decay of the first moment."""
+    adam_beta2: float = option(0.95, ge=0, lt=1)
+    """AdamW's decay of the second moment."""
+    max_grad_norm: float = option(1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    dropout: float = option(0.0, ge=0, lt=1)
+    """Dropout inside the model while it trains, wherever its architecture has some (the paper: 0.1)."""
+    max_length: int = option(2048, ge=2)
+    """Tokens of prompt and answer together; longer rows are dropped and counted as ``too_long``."""
+    group_by_length: bool = True
+    """Put rows of similar length in a batch, so that less is padded."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a fifth slower."""
+    threads: int = option(0, ge=0)
+    """CPU threads; 0 = one for models below 50 million parameters, else torch's own number."""
+
+    def problems(self) -> list[str]:
+        """Rules between options."""
+        if self.batch_size % self.gradient_accumulation:
+            return [
+                f"batch_size={self.batch_size} must be a multiple of gradient_accumulation={self.gradient_accumulation}"
+            ]
+        return []
+
+
+def lora_problems(model: ModelConfig) -> list[str]:
+    """What TRL would refuse after the model has been loaded."""
+    if model.lora.r and "lm_head" in model.lora.target_modules:
+        return ["model.lora.target_modules: lm_head cannot have an adapter here; leave it out"]
+    return []
+
+
+def answer_ids(chat: Chat, token_ids: Sequence[int], messages: Sequence[Message]) -> list[int]:
+    """The tokens of an answer: those that were sampled, else the text with its end-of-turn token."""
+    return list(token_ids) or chat.encode_reply(messages[-1]["content"])
+
+
+def train(
+    trainer_class: type[Trainer],
+    config_class: type,
+    chat: Chat,
+    rows: Iterable[dict[str, Any]],
+    context: TrainingContext,
+    options: TrainingOptions,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+    **extra: Any,
+) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Train ``context.start`` on tokenised rows and save the checkpoint into ``context.out``.
+
+    Args:
+        trainer_class, config_class: TRL's trainer and its arguments' class.
+        chat: the start's tokenizer, saved with the weights.
+        rows: columns of token ids, and ``length``, the tokens of the row's longest sequence.
+        arguments: what this loss adds to the trainer's arguments.
+        extra: further keywords of the trainer (``data_collator``, ``ref_model``).
+
+    Returns:
+        What the trainer logged in each of the last 20 % of the steps, and the figures that every optimizer reports.
+
+    Raises:
+        StageError: no row fits, or training diverged.
+    """
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+
+    model = load_model(context.start, options)
+    kept, figures = _fitting(rows, options, model)
+    with _cpu_threads(options.threads, model):
+        trainer = _silent(trainer_class)(
+            model=model,
+            args=config_class(**trainer_arguments(options, context), **arguments),
+            train_dataset=Dataset.from_list(kept),
+            processing_class=chat.tokenizer,
+            peft_config=_lora(context.start),
+            callbacks=[_progress(context, options)],
+            **extra,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    save(trainer, chat, context)
+    steps = [logs for logs in trainer.state.log_history if "loss" in logs]
+    tail = steps[-max(1, len(steps) // 5) :]
+    return tail, {"loss": tail_mean(tail, "loss"), "steps": len(steps), **figures}
+
+
+def tail_mean(tail: Sequence[Mapping[str, float]], name: str) -> float:
+    """Mean of one logged figure over the last steps."""
+    return math.fsum(logs[name] for logs in tail) / len(tail)
+
+
+def trainer_arguments(options: TrainingOptions, context: TrainingContext) -> dict[str, Any]:
+    """Our options as arguments of any TRL trainer, with everything switched off that we do not want."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(context.work),
+        # numpy's global generator, which the trainer seeds too, takes 32 bits
+        "seed": context.seed % 2**32,
+        "learning_rate": options.lr,
+        **_schedule(options),
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": _rows_per_pass(options),
+        "gradient_accumulation_steps": options.gradient_accumulation,
+        "weight_decay": options.weight_decay,
+        "adam_beta1": options.adam_beta1,
+        "adam_beta2": options.adam_beta2,
+        "max_grad_norm": options.max_grad_norm,
+        "train_sampling_strategy": "group_by_length" if options.group_by_length else "random",
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "bf16": cuda and saved_dtype(context.start) != torch.float32,
+        "dataloader_pin_memory": cuda,
+        # rows are cut to size by us; the trainer's sampler needs the column ``length``, which it would remove
+        "max_length": None,
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        # otherwise a NaN loss is logged as the mean of the finite ones
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def _schedule(options: TrainingOptions) -> dict[str, Any]:
+    kind, details = {
+        # polynomial of power 1 is the linear schedule that can end above 0
+        Schedule.linear: ("polynomial", {"lr_end": options.lr * options.min_lr_ratio, "power": 1.0}),
+        Schedule.cosine: ("cosine_with_min_lr", {"min_lr_rate": options.min_lr_ratio}),
+        Schedule.constant: ("constant_with_warmup", {}),
+    }[options.schedule]
+    return {"lr_scheduler_type": kind, "lr_scheduler_kwargs": details, "warmup_steps": options.warmup}
+
+
+def _rows_per_pass(options: TrainingOptions) -> int:
+    passes = int(os.environ.get("WORLD_SIZE", "1")) * options.gradient_accumulation
+    if options.batch_size % passes:
+        raise StageError(
+            f"optimizer.batch_size={options.batch_size} cannot be split evenly over {passes} passes "
+            "(processes x gradient_accumulation); choose a multiple"
+        )
+    return options.batch_size // passes
+
+
+def saved_dtype(model: ModelRef) -> torch.dtype:
+    """The precision of the new checkpoint: ``model.dtype``, or for ``auto`` on a GPU that of the starting one."""
+    import torch
+    from transformers import AutoConfig
+
+    name = model.torch_dtype()
+    if name != "auto":
+        return getattr(torch, name)
+    return AutoConfig.from_pretrained(model.path).dtype or torch.float32
+
+
+def load_model(model: ModelRef, options: TrainingOptions) -> PreTrainedModel:
+    """The weights, ready to be trained: float32, or the checkpoint's precision below a GPU's float32 adapters.
+
+    Raises:
+        StageError: ``dropout`` is asked for and the architecture has none.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    frozen = model.config.lora.r > 0 and torch.cuda.is_available()
+    dtype = saved_dtype(model) if frozen else torch.float32
+    loaded = AutoModelForCausalLM.from_pretrained(
+        model.path, dtype=dtype, trust_remote_code=False, use_safetensors=True
+    )
+    if not _set_dropout(loaded, options.dropout) and options.dropout:
+        raise StageError(f"optimizer.dropout={options.dropout}: {type(loaded).__name__} has no dropout; set it to 0")
+    return loaded
+
+
+def _set_dropout(model: PreTrainedModel, share: float) -> int:
+    """Set every dropout in the modules, not in the config that is saved; returns how many there are."""
+    import torch
+
+    modules = [m for m in model.modules() if isinstance(m, torch.nn.Dropout) or hasattr(m, "attention_dropout")]
+    for module in modules:
+        setattr(module, "p" if isinstance(module, torch.nn.Dropout) else "attention_dropout", share)
+    return len(modules)
+
+
+def _lora(model: ModelRef) -> LoraConfig | None:
+    from peft import LoraConfig
+
+    lora = model.config.lora
+    if not lora.r:
+        return None
+    names = lora.target_modules
+    targets = names if names == "all-linear" else [name.strip() for name in names.split(",")]
+    return LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+
+
+def _fitting(
+    rows: Iterable[dict[str, Any]], options: TrainingOptions, model: PreTrainedModel
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The rows that fit, and the figures ``rows`` and ``too_long``."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or options.max_length
+    limit, given = min(options.max_length, context), list(rows)
+    kept = [row for row in given if row["length"] <= limit]
+    if not kept:
+        raise StageError(
+            f"none of the {len(given)} training rows fits into {limit} tokens, the smaller of optimizer.max_length="
+            f"{options.max_length} and the model's context of {context}; raise optimizer.max_length, or drop long rows"
+        )
+    return kept, {"rows": len(kept), "too_long": len(given) - len(kept)}
+
+
+def _silent(trainer_class: type[Trainer]) -> type[Trainer]:
+    class Silent(trainer_class):  # type: ignore[misc, valid-type]
+        def _send_telemetry(self) -> None:
+            """TRL reports every trainer that is built to its makers; this project uses no network unasked."""
+
+        def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+            """Nobody reads the count, and it walks all modules in every step."""
+            return 0
+
+    return Silent
+
+
+def _progress(context: TrainingContext, options: TrainingOptions) -> TrainerCallback:
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            logs = given["logs"]
+            if "loss" not in logs:  # the summary at the end
+                return
+            if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
+                raise StageError(
+                    f"training diverged at step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4g}, "
+                    f"gradient norm {logs.get('grad_norm', math.nan):.4g}; lower optimizer.lr (now {options.lr:g}) or "
+                    f"raise optimizer.warmup (now {options.warmup:g})"
+                )
+            if state.is_world_process_zero:
+                context.progress(state.global_step, state.max_steps, {"loss": logs["loss"]})
+
+    return Progress()
+
+
+@contextmanager
+def _cpu_threads(wanted: int, model: PreTrainedModel) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    small = not torch.cuda.is_available() and model.num_parameters() < SMALL
+    torch.set_num_threads(wanted or (1 if small else before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def save(trainer: Trainer, chat: Chat, context: TrainingContext) -> None:
+    """Write the whole checkpoint: adapters merged, weights as safetensors, tokenizer, template, end-of-turn ids.
+
+    Raises:
+        StageError: a weight is not finite; nothing is written.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import GenerationConfig
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    model.to(saved_dtype(context.start))
+    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if broken:
+        raise StageError(
+            f"training left {len(broken)} weights that are not finite (first: {broken[0]}), so nothing was saved; "
+            f"lower optimizer.lr (now {trainer.args.learning_rate:g})"
+        )
+    # a foreign checkpoint's sampling defaults would be refused or picked up silently by engines
+    model.generation_config = GenerationConfig(eos_token_id=sorted(chat.stop_ids), pad_token_id=chat.pad_id)
+    main = trainer.is_world_process_zero()
+    model.save_pretrained(context.out, state_dict=trainer.accelerator.get_state_dict(model), is_main_process=main)
+    if main:
+        chat.save(context.out)

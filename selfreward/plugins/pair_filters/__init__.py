@@ -1,0 +1,1 @@
+"""Pair filters: which training rows are dropped after selection."""

@@ -1,0 +1,1 @@
+"""Prompt filters: which instructions are dropped before they are answered."""

@@ -1,0 +1,1 @@
+"""Prompt generators (stage 1): where the instructions come from."""

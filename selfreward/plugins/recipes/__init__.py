@@ -1,0 +1,1 @@
+"""Recipes: which rounds come before the loop, and how often it runs."""

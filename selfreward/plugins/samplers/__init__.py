@@ -1,0 +1,1 @@
+"""Samplers (stage 2): where the answers come from."""

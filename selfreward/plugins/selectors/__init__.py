@@ -1,0 +1,1 @@
+"""Selectors (stage 4): which answers are trained on."""

@@ -1,0 +1,108 @@
+"""Novelty by ROUGE-L, against a longest common subsequence in plain Python and exact fractions."""
+
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfreward import Prompt
+from selfreward.plugins.prompt_filters.rouge_l import RougeL, RougeLConfig, words
+from selfreward.testing import check_filter, prompts
+
+
+def tokens(text):
+    """The rouge_score package's tokens without stemming: lower case, everything but a-z and 0-9 separates."""
+    return [token for token in re.split(r"\s+", re.sub(r"[^a-z0-9]+", " ", text.lower())) if token]
+
+
+def f1(a, b):
+    """ROUGE-L F1 of two token lists from precision and recall of the LCS, as a fraction."""
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    lcs = table[-1][-1]
+    if not lcs:
+        return Fraction(0)
+    precision, recall = Fraction(lcs, len(b)), Fraction(lcs, len(a))
+    return 2 * precision * recall / (precision + recall)
+
+
+def rouge_l(existing, threshold=0.7):
+    made = RougeL(RougeLConfig(threshold))
+    made.begin([Prompt.of(text, source="ift") for text in existing])
+    return made
+
+
+def drops(existing, text, threshold=0.7):
+    return rouge_l(existing, threshold).reason(Prompt.of(text, source="M1")) == "too similar"
+
+
+sentences = st.lists(st.sampled_from(["a", "B", "c", "d-e", "f2"]), max_size=12).map(" ".join)
+
+
+@given(st.lists(sentences, max_size=4), sentences, st.sampled_from(["0.1", "0.3", "0.5", "0.6", "0.7", "0.8", "1"]))
+def test_it_agrees_with_plain_python_at_and_around_the_threshold(existing, text, threshold):
+    closest = max((f1(tokens(other), tokens(text)) for other in existing), default=Fraction(0))
+    assert drops(existing, text, float(threshold)) == (closest >= Fraction(threshold))
+
+
+@pytest.mark.parametrize("threshold", [k / 20 for k in range(1, 21)])
+def test_a_similarity_that_equals_the_threshold_reaches_it(threshold):
+    wanted, tried = Fraction(round(threshold * 20), 20), 0
+    for ours in range(1, 21):
+        for theirs in range(1, 21):
+            shared = wanted * (ours + theirs) / 2
+            if shared.denominator == 1 and shared <= min(ours, theirs):
+                text, other = (
+                    " ".join(["w"] * int(shared) + [x] * (n - int(shared))) for x, n in (("x", ours), ("y", theirs))
+                )
+                assert drops([other], text, threshold)
+                assert not drops([other], text + " x", threshold) or f1(tokens(other), tokens(text + " x")) >= wanted
+                tried += 1
+    assert tried
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_on_ascii_words_are_the_tokens_of_rouge_score(text):
+    assert words(text) == tokens(text)
+
+
+def test_words_of_other_scripts_are_words():
+    assert words("Über Füchse, ÉTÉ, 狐狸!") == ["über", "füchse", "été", "狐狸"]
+    assert drops(["狐狸 很 快"], "狐狸 很 快。")
+
+
+def test_it_keeps_the_contract_of_filters():
+    near = [Prompt.of(prompt.text + " Please.", source="M1") for prompt in prompts()]
+    reasons = check_filter(RougeL(RougeLConfig()), near + prompts(), existing=prompts()[:3])
+    assert reasons[:3] == ["too similar"] * 3  # near a seed
+    assert reasons[4] is None  # near nothing yet
+    assert reasons[len(near) + 4] == "too similar"  # near what was kept before it
+    assert set(check_filter(RougeL(RougeLConfig()), prompts())) == {None}
+
+
+def test_a_prompt_is_compared_with_seeds_and_with_what_was_kept_but_not_with_what_was_dropped():
+    one, two, three = (Prompt.of(text, source="M1") for text in ("a b c d e f g", "a b c d e x y", "a b c z w x y"))
+    novelty = rouge_l(["a b c d e f h"])
+    assert novelty.reason(one) == "too similar"
+    assert novelty.reason(two) == "too similar"
+    assert novelty.reason(three) is None
+    novelty.kept(three)
+    assert novelty.reason(Prompt.of("b c z w x y", source="M1")) == "too similar"
+
+
+@pytest.mark.parametrize("text", ["", "?!", "   "])
+def test_prompts_without_words_are_not_similar_to_anything(text):
+    assert not drops(["", "?!", "a b c"], text)
+
+
+def test_a_large_vocabulary_stays_apart():
+    many = " ".join(f"word{k}" for k in range(70_000))
+    novelty = rouge_l([many, "x y z"])
+    for k in (0, 127, 255, 0xD800, 0xDFFF, 0xFFFF, 69_999):
+        assert novelty.reason(Prompt.of(f"word{k}", source="M1")) is None
+    assert novelty.reason(Prompt.of("x y z w", source="M1")) == "too similar"
+    assert novelty.reason(Prompt.of(many.removeprefix("word0 "), source="M1")) == "too similar"
