@@ -79,12 +79,15 @@ class KeyedStage:
         bar: Bar,
         inputs: Iterable[Any],
         work: Callable[[Any, Context], list[Any]],
+        sieve: Sieve | None = None,
     ) -> None:
-        """One shard of output for each of input; shards that are there already are passed over."""
+        """One shard of output for each of input; shards that are there already are passed over (a sieve takes note)."""
         context = self.context()
         context.bar = bar
         for index, shard in enumerate(inputs):
             if index < len(artifact.shards):
+                if sieve:
+                    sieve.resume(artifact.rows(record, index))
                 bar.settle(_size(shard))
                 continue
             watch = Stopwatch()
@@ -198,7 +201,7 @@ class Sample(KeyedStage):
             context.count(**{f"dropped: {reason}": count for reason, count in why.items()})
             return kept
 
-        self.map_shards(artifact, Candidate, bar, shards_of(prompts, Prompt), work)
+        self.map_shards(artifact, Candidate, bar, shards_of(prompts, Prompt), work, sieve)
 
     def _check(self, prompts: list[Prompt], rows: list[Candidate]) -> None:
         order = {prompt.prompt_id: index for index, prompt in enumerate(prompts)}
@@ -252,9 +255,11 @@ class Select(KeyedStage):
         def fill(artifact: Artifact, bar: Bar) -> None:
             sieve = Sieve(self.round.pair_filters, duplicates=True)
             judged = judged_shards(prompts, candidates, judgements)
-            self.map_shards(
-                artifact, self.plugin.writes, bar, judged, lambda shard, context: self._work(shard, context, sieve)
-            )
+
+            def work(shard: list[JudgedPrompt], context: Context) -> list[TrainingRow]:
+                return self._work(shard, context, sieve)
+
+            self.map_shards(artifact, self.plugin.writes, bar, judged, work, sieve)
 
         return self.make(key, len(prompts), fill)
 
@@ -351,6 +356,7 @@ def judged_shards(prompts: Artifact, candidates: Artifact, judgements: Artifact)
 
 def count_verdicts(rows: Iterable[Judgement], context: Context) -> None:
     """Count votes, unreadable votes, and candidates left without a score."""
+    context.count(votes=0, unreadable=0, unscored=0)
     for row in rows:
         unreadable = sum(vote is None for vote in row.votes)
         context.count(votes=len(row.votes), unreadable=unreadable, unscored=row.score is None)

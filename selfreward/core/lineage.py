@@ -1,4 +1,4 @@
-"""``selfreward show RUN PROMPT_ID``: a prompt, its answers, every vote in the judge's words, and what was trained on."""
+"""``selfreward show RUN PROMPT_ID``: a prompt, its answers, every vote in the judge's words, what was trained on."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ plugins add); a path to a YAML file works as well.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -16,7 +18,10 @@ from selfreward.core.errors import UserError
 from selfreward.core.verdict import read_score
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_KNOWN = ("instruction", "response", "reference")
+_PLACEHOLDERS = ("instruction", "response", "reference")
+_TEXTS = ("name", "source", "template", "verdict", "reply_prefix")
+_NUMBERS = ("low", "high")
+_OPTIONAL = ("verdict", "reply_prefix")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Rubric:
         path = find_rubric(name, folders)
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        except Exception as problem:  # PyYAML lets IndexError and more escape, for example for "!!int ''"
             raise UserError(f"rubric {path}: not readable as YAML: {problem}") from None
         problems = _problems(values)
         if problems:
@@ -81,30 +86,31 @@ def find_rubric(name: str, folders: tuple[Path, ...] = ()) -> Path:
             return folder / f"{name}.yaml"
     known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     raise UserError(
-        f"judge.rubric={name}: no such rubric; there are {', '.join(known)}, or give the path of a .yaml file"
+        f"judge.rubric={name}: no such rubric; there are {', '.join(known) or 'none'}, or give the path of a .yaml file"
     )
 
 
 def _problems(values: object) -> list[str]:
     if not isinstance(values, dict):
         return ["must be a mapping with name, source, template, low, high"]
-    known = {f.name for f in fields(Rubric)}
-    found = [f"unknown key {k!r} (known: {', '.join(sorted(known))})" for k in values if k not in known]
-    found += [f"key {k!r} is missing" for k in ("name", "source", "template", "low", "high") if k not in values]
-    if found:
-        return found
-    texts = [
-        k for k in ("name", "source", "template", "verdict", "reply_prefix") if not isinstance(values.get(k, ""), str)
-    ]
-    numbers = [k for k in ("low", "high") if isinstance(values[k], bool) or not isinstance(values[k], int | float)]
-    found += [f"{k!r} must be text" for k in texts] + [f"{k!r} must be a number" for k in numbers]
-    if found:
-        return found
-    if values["low"] >= values["high"]:
-        found.append(f"low ({values['low']}) must be below high ({values['high']})")
-    if values.get("verdict", "{score}").count("{score}") != 1:
-        found.append(f"verdict must hold {{score}} once, got {values['verdict']!r}")
-    names = _PLACEHOLDER.findall(values["template"])
-    found += [f"template must hold {{{k}}}" for k in ("instruction", "response") if k not in names]
-    found += [f"template holds {{{k}}}, which is not one of {', '.join(_KNOWN)}" for k in names if k not in _KNOWN]
-    return found
+    known = (*_TEXTS, *_NUMBERS)
+    found = [f"unknown key {k!r} (known: {', '.join(known)})" for k in values if k not in known]
+    found += [f"key {k!r} is missing" for k in known if k not in values and k not in _OPTIONAL]
+    found += [f"{k!r} must be text" for k in _TEXTS if not isinstance(values.get(k, ""), str)]
+    found += [f"{k!r} must be a number" for k in _NUMBERS if type(values.get(k, 0)) not in (int, float)]
+    return found or list(_misfits(Rubric(**values)))
+
+
+def _misfits(rubric: Rubric) -> Iterator[str]:
+    if not 0 <= rubric.low < rubric.high < math.inf:  # a verdict's number has no sign
+        yield f"low and high must be numbers with 0 <= low < high, got {rubric.low} and {rubric.high}"
+    key, *tails = rubric.verdict.split("{score}")
+    if len(tails) != 1 or not key.strip():
+        yield f"verdict must hold {{score}} once, with a word or sign before it, got {rubric.verdict!r}"
+    names = _PLACEHOLDER.findall(rubric.template)
+    for name in ("instruction", "response"):
+        if name not in names:
+            yield f"template must hold {{{name}}}"
+    for name in dict.fromkeys(names):
+        if name not in _PLACEHOLDERS:
+            yield f"template holds {{{name}}}, which is not one of {', '.join(_PLACEHOLDERS)}"

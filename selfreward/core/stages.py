@@ -41,7 +41,7 @@ class StageContext(Protocol):
         ...
 
     def count(self, **figures: float) -> None:
-        """Add to the stage's counters, which are stored and reported (``unparsed=1``)."""
+        """Add to the stage's counters, which are stored and reported (``empty=1``)."""
         ...
 
 

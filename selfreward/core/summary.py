@@ -27,35 +27,23 @@ COLUMNS = {
 
 def round_metrics(model: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[Metric]:
     """The figures of the round that made a model (evaluator ``loop``); ``n`` is the number of items behind each."""
-    prompts, candidates = figures["prompts"], figures["candidates"]
-    judgements, training = figures["judgements"], figures["training_set"]
+    prompts, candidates, verdicts = figures["prompts"], figures["candidates"], figures["judgements"]
+    trained = figures["model"]["training_rows"]
+    new = prompts["parsed"] - prompts.get("dropped: duplicate", 0)
+    shares = {
+        "pair_yield": (figures["training_set"]["rows"], prompts["rows"]),
+        "judge_parse_rate": (verdicts["votes"] - verdicts["unreadable"], verdicts["votes"]),
+        "cut_off": (candidates["cut_off"], candidates["rows"]),
+        "prompts_novel": (new, prompts["tried"]),
+        "prompts_valid": (prompts.get("valid", 0), prompts["parsed"] if "valid" in prompts else 0),
+    }
     rows = [
-        ("prompts", prompts["rows"], prompts.get("tried", 0)),
-        ("training_rows", figures["model"]["training_rows"], figures["model"]["training_rows"]),
-        ("pair_yield", _share(training["rows"], prompts["rows"]), prompts["rows"]),
+        ("prompts", prompts["rows"], prompts["tried"]),
+        ("training_rows", trained, trained),
         ("seconds", seconds, 1),
-        (
-            "judge_parse_rate",
-            _share(judgements["votes"] - judgements["unreadable"], judgements["votes"]),
-            judgements["votes"],
-        )
-        if judgements.get("votes")
-        else None,
-        ("cut_off", _share(candidates.get("cut_off", 0), candidates["rows"]), candidates["rows"]),
-        ("prompts_valid", _share(prompts["valid"], prompts["parsed"]), prompts["parsed"])
-        if "valid" in prompts
-        else None,
-        (
-            "prompts_novel",
-            _share(prompts["parsed"] - prompts.get("dropped: duplicate", 0), prompts["tried"]),
-            prompts["tried"],
-        ),
     ]
-    return [Metric(model, "loop", name, value, None, None, int(n)) for name, value, n in filter(None, rows)]
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+    rows += [(name, part / whole, whole) for name, (part, whole) in shares.items() if whole]
+    return [Metric(model, "loop", name, float(value), None, None, int(n)) for name, value, n in rows]
 
 
 def print_summary(screen: Screen, metrics: Iterable[Metric]) -> None:

@@ -3,12 +3,13 @@
 A rubric states the form of its verdict with one ``{score}`` in it, for the paper's prompt ``Score: {score}``
 (arXiv:2401.10020 figure 2). In the judge's *new* text, and nowhere else::
 
-    verdict = key, [space | mark], number, [denominator], [mark], end
+    verdict = key, [space | mark], number, [mark], [denominator], [mark], end
     key     = the words before {score}; case and the amount of white space do not matter
     mark    = "*" | "_" | "`" | "<" | "[" | "("        (models decorate: **Score:** 4, Score: <4>)
     number  = digits, [".", digits]
     denominator = "/" | "out of", the rubric's highest score      (Score: 4/5)
-    end     = anything but a digit, ".digit", "/", "%", or a range such as "4-5"
+    end     = the words after {score} where the form has some (Rating: {score}/10, [[{score}]]), else anything but
+              a digit, ".digit", ",digit", "/", "%", "out of", or a range, choice or sum: "4-5", "4 or 5", "1 + 2 = 3"
 
 The verdict is the **last** well-formed one whose number lies within the rubric's range; a judge may think aloud and
 correct itself. No such verdict gives None, which is counted and reported and never becomes a score.
@@ -19,21 +20,29 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+# possessive or bounded throughout: reading takes time linear in the text, whatever the text
 _NUMBER = r"(?P<score>\d+(?:\.\d+)?)"
-_OPEN = r"[\s*_`<\[(]*"
+_OPEN = r"[\s*_`<\[(]{0,20}"
 _CLOSE = r"[*_`>\])]*"
+_BLANK = r"[^\S\n]*+"
+_MORE = r"[.,]?\d"
+_OF = rf"{_BLANK}\(?{_BLANK}(?:/|out\s++of)"
+_JOINED = rf"{_BLANK}(?:[-–—~+=]|to|or){_BLANK}\d"
 
 
 @lru_cache(maxsize=64)
 def _pattern(form: str, high: float) -> re.Pattern[str]:
-    before, after = form.split("{score}")
-    words = [r"\s*".join(map(re.escape, re.findall(r"\w+|[^\w\s]", part))) for part in re.split(r"\s+", before.strip())]
+    key, tail = map(_words, form.split("{score}"))
+    denominator = rf"(?:{_CLOSE}+{_OF}{_BLANK}{re.escape(f'{high:g}')}(?!{_MORE}))?"
+    free = rf"{_CLOSE}+(?!{_MORE}|{_OF}|{_BLANK}%|{_JOINED})"
+    end = rf"{_CLOSE}\s*+{tail}(?!{_MORE})" if tail else free
+    return re.compile(rf"(?<!\w)_*+{key}{_OPEN}{_NUMBER}{denominator}{end}", re.IGNORECASE)
+
+
+def _words(text: str) -> str:
+    words = r"\s*+".join(map(re.escape, re.findall(r"\w+|[^\w\s]", text)))
     # models put the mark on either side of the colon: "**Score**: 4", "**Score:** 4"
-    key = r"\s+".join(words).replace(":", rf"{_CLOSE}\s*:")
-    denominator = rf"(?:\s*(?:/|out\s+of)\s*{high:g}(?![\d.]*\d))?"
-    end = r"(?!\d|\.\d|\s*[/%]|\s*(?:-|–|—|to\b)\s*\d|\s*out\s+of\b)"
-    tail = r"\s*".join(map(re.escape, after.strip().split()))
-    return re.compile(rf"(?<!\w){key}{_OPEN}{_NUMBER}{denominator}{end}{_CLOSE}\s*{tail}", re.IGNORECASE)
+    return re.sub("(?=[:=])", lambda _: rf"{_CLOSE}\s*+", words)
 
 
 def read_score(text: str, form: str = "Score: {score}", low: float = 0, high: float = 5) -> float | None:
@@ -41,8 +50,8 @@ def read_score(text: str, form: str = "Score: {score}", low: float = 0, high: fl
 
     Args:
         text: the judge's own new text.
-        form: how the rubric asks for the score, with one ``{score}``.
-        low: lowest score of the rubric.
+        form: how the rubric asks for the score, with one ``{score}`` and a word or sign before it.
+        low: lowest score of the rubric, at least 0: a number has no sign.
         high: highest score of the rubric.
     """
     for match in reversed(list(_pattern(form, high).finditer(text))):

@@ -85,7 +85,6 @@ class LlmCot(Judge):
         for (_, candidate), request, replies in zip(judged, requests, context.generate(requests), strict=True):
             votes = [vote(reply, rubric) for reply in replies]
             readable = [v for v in votes if v is not None]
-            context.count(votes=len(votes), unparsed=len(votes) - len(readable))
             yield Judgement(
                 candidate.candidate_id,
                 "llm_cot",

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from selfreward import Filter, Prompt, option
 
 _WORD = re.compile(r"[^\W_]+")
-_EPSILON = 1e-9  # far below the distance of two F1 values, above the rounding of one
+_SLACK = 1e-4  # rapidfuzz takes some scores that equal its cutoff for lower ones, so it is asked for a little less
+_ROUNDING = 1e-9  # far below the distance of two F1 values
 
 
 @dataclass
@@ -47,9 +48,9 @@ class RougeL(Filter):
         encoded = self._encoded(prompt)
         if not encoded:  # without words there is nothing to compare; two empty sequences would count as equal
             return None
-        cutoff = self.config.threshold - _EPSILON
-        found = process.extractOne(encoded, self.known, scorer=Indel.normalized_similarity, score_cutoff=cutoff)
-        return "too similar" if found else None
+        least = self.config.threshold - _SLACK
+        best = process.extractOne(encoded, self.known, scorer=Indel.normalized_similarity, score_cutoff=least)
+        return "too similar" if best and best[1] >= self.config.threshold - _ROUNDING else None
 
     def kept(self, prompt: Prompt) -> None:
         """Later prompts are compared with this one, too."""

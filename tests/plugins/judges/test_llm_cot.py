@@ -32,14 +32,14 @@ def test_the_score_is_the_mean_of_the_votes_that_can_be_read():
     assert judgement.score == 2.5
     assert judgement.rationales == ["Good. Score: 4", "I will not say.", "Score: 1"]
     assert (judgement.judge, judgement.rubric) == ("llm_cot", "testing")
-    assert ran.counters == {"votes": 3, "unparsed": 1}
+    assert ran.counters == {}
 
 
 def test_no_readable_vote_gives_no_score():
     judgement, ran = judge("", "Score: 9")
     assert judgement.votes == [None, None]
     assert judgement.score is None
-    assert ran.counters == {"votes": 2, "unparsed": 2}
+    assert ran.counters == {}
 
 
 def test_the_model_is_asked_with_the_filled_rubric_in_one_user_turn():
