@@ -114,9 +114,9 @@ def _evaluate(run: Run, ref: ModelRef, choice: Choice, done: Measurement, previo
 
 def _judge(choice: Choice, answered: Sequence[AnsweredPrompt], context: MeasuringContext) -> list[Judgement]:
     """The judge at work on the evaluator's context: same model, its own seeds."""
-    context.weight = 1.0
+    context.weight = sum(len(group.candidates) for group in answered)
     if context.bar:
-        context.bar.total(1.0)
+        context.bar.total(context.weight)
     return list(choice.build().score(answered, context))
 
 

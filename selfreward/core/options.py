@@ -38,10 +38,14 @@ def range_problems(config: Any, where: str) -> Iterator[str]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from range_problems(value, f"{where}.{field.name}")
-        elif value is not None and field.metadata and isinstance(value, int | float):
-            broken = [f"{_RULES[r][0]} {b:g}" for r, b in field.metadata.items() if not _RULES[r][1](value, b)]
-            if broken or not math.isfinite(value):
+        elif (bounds := _bounds(field)) and isinstance(value, int | float):
+            broken = [f"{_RULES[r][0]} {b:g}" for r, b in bounds.items() if not _RULES[r][1](value, b)]
+            if broken or abs(value) == math.inf:
                 yield f"{where}.{field.name}={value} is out of range: it must be {' and '.join(broken) or 'finite'}"
+
+
+def _bounds(field: dataclasses.Field[Any]) -> dict[str, float]:
+    return {rule: bound for rule, bound in field.metadata.items() if rule in _RULES}  # others may have metadata, too
 
 
 def cross_problems(config: Any, where: str) -> Iterator[str]:
@@ -63,7 +67,7 @@ def option_docs(config: type) -> dict[str, str]:
 def _field_docs(cls: type) -> dict[str, str]:
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-    except (OSError, TypeError):
+    except (OSError, TypeError, SyntaxError):  # no source, or one that cannot be cut out of what surrounds it
         return {}
     docs = {}
     for node, following in itertools.pairwise(body):
@@ -81,7 +85,7 @@ def option_rows(config: type) -> list[tuple[str, str, str, str]]:
         make = field.default_factory
         default = field.default if make is dataclasses.MISSING else make()
         shown = default.value if isinstance(default, Enum) else default
-        bounds = " ".join(f"{_RULES[r][0]} {b:g}" for r, b in field.metadata.items())
+        bounds = " ".join(f"{_RULES[r][0]} {b:g}" for r, b in _bounds(field).items())
         doc = docs.get(field.name, "") + (f" ({bounds})" if bounds else "")
         rows.append((field.name, str(field.type), "required" if default is dataclasses.MISSING else str(shown), doc))
     return rows

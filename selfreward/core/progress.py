@@ -85,7 +85,7 @@ class Screen:
             self.line(f"  {name:<20} {rows:>6,} {unit}, reused from the store{'; ' + note if note else ''}", "dim")
             return
         rate = f"{rows / seconds:,.0f} {unit}/s" if seconds > 0.05 and unit != "figures" else ""
-        self.line(f"  {name:<20} {rows:>6,} {unit:<11} {seconds:>6.1f} s  {rate:<18}{note}".rstrip())
+        self.line(f"  {name:<20} {rows:>6,} {unit:<11} {seconds:>6.1f} s  {rate:<20} {note}".rstrip())
 
 
 class Stopwatch:

@@ -255,6 +255,8 @@ class Run:
     def measured(self, name: str, artifact: Artifact, seconds: float) -> None:
         """Tell the user that an evaluation is done."""
         figures = artifact.figures
+        if not figures["rows"]:
+            return
         unit = "answers" if artifact.key.stage == "answers" else "figures"
         self.screen.stage_done(name, int(figures["rows"]), unit, seconds, "", artifact.reused)
 

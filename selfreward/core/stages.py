@@ -6,7 +6,7 @@ resume are the core's business.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ class StageContext(Protocol):
         ...
 
 
-class Stage:
+class Stage(ABC):  # noqa: B024 - its kinds below have the abstract methods
     """Base of everything that is built from a config dataclass."""
 
     unit: ClassVar[str] = "row"

@@ -78,12 +78,11 @@ class Artifact:
             return None
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
-            found = int(manifest["format"])
+            if (found := int(manifest["format"])) > FORMAT:
+                raise StageError(f"{path} has format {found}, this version reads up to {FORMAT}: upgrade selfreward")
+            return manifest | {"files": [Shard(**f) for f in manifest["files"]], "figures": dict(manifest["figures"])}
         except (ValueError, KeyError, TypeError):
             raise StageError(f"{path} is damaged; delete the folder {self.folder} and run again") from None
-        if found > FORMAT:
-            raise StageError(f"{path} has format {found}, this version reads up to {FORMAT}: upgrade selfreward")
-        return manifest
 
     def is_finished(self) -> bool:
         """Whether the artifact is complete and every file matches its checksum.
@@ -94,9 +93,9 @@ class Artifact:
         manifest = self.manifest
         if manifest is None:
             return False
-        for entry in manifest["files"]:
-            path = self.folder / entry["file"]
-            if not path.is_file() or file_digest(path) != entry["sha256"]:
+        for shard in manifest["files"]:
+            path = self.folder / shard.file
+            if not self._is_whole(shard):
                 state = "damaged" if path.is_file() else "missing"
                 raise StageError(
                     f"{path} is {state} (its checksum is in manifest.json); delete {self.folder} and run again"
@@ -107,35 +106,37 @@ class Artifact:
     def figures(self) -> dict[str, float]:
         """The stage's counters: rows, seconds, tokens and its own."""
         manifest = self.manifest
-        return dict(manifest["figures"]) if manifest else {}
+        return manifest["figures"] if manifest else {}
 
     @property
     def shards(self) -> list[Shard]:
         """The whole shards: of the manifest, or of the journal while unfinished. A torn or damaged one is left out."""
         if self._shards is None:
             manifest = self.manifest
-            entries = self._journalled() if manifest is None else manifest["files"]
-            self._shards = [Shard(**entry) for entry in entries]
+            self._shards = self._journalled() if manifest is None else manifest["files"]
         return self._shards
 
-    def _journalled(self) -> list[dict[str, Any]]:
-        """Entries of the journal whose files are whole; what follows the first that is not is work to do again."""
+    def _is_whole(self, shard: Shard) -> bool:
+        path = self.folder / shard.file
+        return path.is_file() and file_digest(path) == shard.sha256
+
+    def _journalled(self) -> list[Shard]:
+        """Shards of the journal whose files are whole; what follows the first that is not is work to do again."""
         journal = self.folder / "journal.jsonl"
         if not journal.exists():
             return []
-        lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole: list[dict[str, Any]] = []
+        *lines, torn = journal.read_text(encoding="utf-8", errors="replace").split("\n")
+        whole: list[Shard] = []
         for line in lines:
             try:
-                entry = json.loads(line)
-            except ValueError:  # torn by a kill
+                shard = Shard(**json.loads(line))
+            except (ValueError, TypeError):
                 break
-            path = self.folder / entry["file"]
-            if not path.is_file() or file_digest(path) != entry["sha256"]:
+            if not self._is_whole(shard):
                 break
-            whole.append(entry)
-        if len(whole) < len(lines):
-            _write(journal, "".join(lines[: len(whole)]))
+            whole.append(shard)
+        if torn or len(whole) < len(lines):  # an entry without its line's end would swallow the next one
+            _write(journal, "".join(f"{line}\n" for line in lines[: len(whole)]))
         return whole
 
     # ------------------------------------------------------------------ tables
@@ -190,6 +191,7 @@ class Artifact:
             "figures": dict(figures),
             "execution": dict(execution or {}),
         }
+        self.folder.mkdir(parents=True, exist_ok=True)  # a table may have no shard at all
         _write(self.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
     # ------------------------------------------------------------------ checkpoints

@@ -9,20 +9,20 @@ from rich.table import Table
 from selfreward.core.progress import Screen
 from selfreward.core.stages import Metric
 
-COLUMNS = {
-    "true score": [("oracle", "true_score", "{:.2f}")],
+ROWS = {
+    "true score (0-5)": [("oracle", "true_score", "{:.2f}")],
     "fully correct": [("oracle", "fully_correct", "{:.2f}")],
     "fluent": [("oracle", "fluent", "{:.2f}")],
-    "win/tie/lose": [("head_to_head", name, "{:.0%}") for name in ("win", "tie", "lose")],
-    "judge pairwise": [("judge_agreement", "pairwise_accuracy", "{:.2f}")],
-    "spearman": [("judge_agreement", "spearman", "{:.2f}")],
-    "parse rate": [("judge_agreement", "parse_rate", "{:.1%}")],
-    "trained on": [("loop", "training_rows", "{:,.0f}")],
-    "pair yield": [("loop", "pair_yield", "{:.0%}")],
-    "length": [("loop", "response_length", "{:.0f}")],
-    "seconds": [("loop", "seconds", "{:.1f}")],
+    "win/tie/lose against the one before": [("head_to_head", name, "{:.0%}") for name in ("win", "tie", "lose")],
+    "judge: pairwise accuracy": [("judge_agreement", "pairwise_accuracy", "{:.2f}")],
+    "judge: spearman": [("judge_agreement", "spearman", "{:.2f}")],
+    "judge: verdicts readable": [("judge_agreement", "parse_rate", "{:.1%}")],
+    "trained on, rows": [("loop", "training_rows", "{:,.0f}")],
+    "rows per prompt": [("loop", "pair_yield", "{:.0%}")],
+    "answer length, characters": [("loop", "response_length", "{:.0f}")],
+    "seconds of its round": [("loop", "seconds", "{:.1f}")],
 }
-"""Column -> (evaluator, metric, format) of what is shown in it."""
+"""Row of the table -> (evaluator, metric, format) of what is shown in it."""
 
 
 def round_metrics(model: str, figures: Mapping[str, Mapping[str, float]], seconds: float) -> list[Metric]:
@@ -47,20 +47,17 @@ def round_metrics(model: str, figures: Mapping[str, Mapping[str, float]], second
 
 
 def print_summary(screen: Screen, metrics: Iterable[Metric]) -> None:
-    """One line a model, in the order they were made; columns for which there are no figures are left out."""
+    """One column a model, in the order they were made; rows for which there are no figures are left out."""
     cells = {(m.model, m.evaluator, m.metric): m.value for m in metrics}
     models = list(dict.fromkeys(model for model, _, _ in cells))
-    shown = {
-        title: parts for title, parts in COLUMNS.items() if any((m, *p[:2]) in cells for m in models for p in parts)
-    }
-    table = Table(
-        title="the models, by the held-out prompts", title_justify="left", box=None, pad_edge=False, padding=(0, 2)
-    )
-    table.add_column("model", style="bold")
-    for title in shown:
-        table.add_column(title, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
     for model in models:
-        table.add_row(model, *(_cell(model, parts, cells) for parts in shown.values()))
+        table.add_column(model, justify="right", style="bold")
+    for title, parts in ROWS.items():
+        texts = [_cell(model, parts, cells) for model in models]
+        if any(texts):
+            table.add_row(title, *texts)
     screen.console.print()
     screen.console.print(table)
 
