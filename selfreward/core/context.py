@@ -111,9 +111,11 @@ class Context:
         bar = self.bar
         finished = (lambda rows: bar.advance(rows * share)) if bar else (lambda rows: None)
         completions = self.room.on(self.ref).generate(requests, finished)
+        replies = [reply for group in completions for reply in group]
         self.count(
-            completions=sum(len(group) for group in completions),
-            new_tokens=sum(len(c.token_ids) for group in completions for c in group),
+            completions=len(replies),
+            new_tokens=sum(len(reply.token_ids) for reply in replies),
+            too_long=sum(not reply.token_ids and reply.finish_reason == "length" for reply in replies),
         )
         return completions
 

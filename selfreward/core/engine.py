@@ -80,6 +80,8 @@ class Engine(ABC):
     ) -> list[list[Completion]]:
         """The completions of each request, ``n`` each, in the order of the requests.
 
+        A prompt that leaves no room for a reply in the model's context gives completions without tokens and with
+        finish reason ``length``: one long row does not end a run, it is counted (``too_long``) and never trained on.
         ``finished`` is called with the number of completions that have just ended, for the progress bar.
         """
 

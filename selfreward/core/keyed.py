@@ -158,7 +158,10 @@ class Propose(KeyedStage):
             if len(made) < len(rows):
                 break
         if not accepted:
-            raise StageError(f"{self.where} gave no prompt out of {tried} tried: {_dropped(artifact)}")
+            raise StageError(
+                f"{self.where} gave no prompt out of {tried} tried: {_why(artifact)}; ways out: more room for a reply "
+                "(prompt_generator.max_new_tokens=), or prompts from the data (prompt_generator=dataset)"
+            )
         artifact.finish()
 
     def _slice(self, wanted: int | None, have: int, tried: int) -> int:
@@ -368,10 +371,10 @@ def _size(shard: Sequence[Any]) -> int:
     return len(shard)
 
 
-def _dropped(artifact: Artifact) -> str:
+def _why(artifact: Artifact) -> str:
+    """What became of the rows, most frequent first."""
+    told = ("tried", "parsed", "valid", "seconds", "completions", "new_tokens")
     total: Counter[str] = Counter()
     for shard in artifact.shards:
-        total.update(
-            {k.removeprefix("dropped: "): int(v) for k, v in shard.figures.items() if k.startswith("dropped: ")}
-        )
-    return ", ".join(f"{reason} {count}" for reason, count in total.most_common()) or "every reply was unusable"
+        total.update({k.removeprefix("dropped: "): int(v) for k, v in shard.figures.items() if k not in told})
+    return ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in total.most_common() if count)

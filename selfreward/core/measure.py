@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from selfreward.core.context import Context, MeasuringContext
+from selfreward.core.context import Context, MeasuringContext, drain_counters
 from selfreward.core.engine import Request, Sampling
 from selfreward.core.errors import SelfRewardError, StageError
 from selfreward.core.keyed import shards_of
@@ -66,7 +66,7 @@ def _answer(run: Run, ref: ModelRef, held_out: list[Prompt]) -> Artifact:
                              finish_reason=reply.finish_reason, seed=reply.seed)
                 for prompt, [reply] in zip(shard, context.generate(requests), strict=True)
             ]  # fmt: skip
-            artifact.write_shard(Candidate, rows, {"seconds": watch.seconds})
+            artifact.write_shard(Candidate, rows, {**drain_counters(context), "seconds": watch.seconds})
             bar.settle(len(shard))
         artifact.finish()
 
@@ -105,7 +105,7 @@ def _evaluate(run: Run, ref: ModelRef, choice: Choice, done: Measurement, previo
         except Exception as problem:
             where = f"evaluators '{choice.name}' on {ref.name}"
             raise StageError(f"{where} failed: {type(problem).__name__}: {problem}") from problem
-        artifact.write_shard(Metric, rows, {"seconds": watch.seconds})
+        artifact.write_shard(Metric, rows, {**drain_counters(context), "seconds": watch.seconds})
         artifact.finish()
 
     _once(run, artifact, f"{ref.name} {choice.name}", None, fill)

@@ -258,7 +258,7 @@ class Run:
         if not figures["rows"]:
             return
         unit = "answers" if artifact.key.stage == "answers" else "figures"
-        self.screen.stage_done(name, int(figures["rows"]), unit, seconds, "", artifact.reused)
+        self.screen.stage_done(name, int(figures["rows"]), unit, seconds, _note("", figures), artifact.reused)
 
     def _write_metrics(self) -> None:
         temporary = self.folder / ".metrics.json.tmp"
@@ -320,16 +320,15 @@ def _by(stage: KeyedStage) -> str:
 
 def _note(stage: str, figures: Mapping[str, float]) -> str:
     """What is worth knowing about a stage, in a few words."""
-    if stage == "judgements" and figures.get("votes"):
-        return f"{1 - figures.get('unreadable', 0) / figures['votes']:.1%} of the verdicts readable"
+    notes = [f"{k.removeprefix('dropped: ')} {v:.0f}" for k, v in figures.items() if k.startswith("dropped: ")]
+    if figures.get("votes"):
+        notes.append(f"{1 - figures['unreadable'] / figures['votes']:.1%} of the verdicts readable")
     if stage == "training_set" and figures.get("prompts"):
-        return f"from {figures['rows'] / figures['prompts']:.1%} of the prompts"
-    if stage == "candidates" and figures.get("cut_off"):
-        return f"{figures['cut_off']:.0f} cut off at the token limit"
-    if stage == "prompts":
-        return ", ".join(
-            f"{k.removeprefix('dropped: ')} {v:.0f}" for k, v in figures.items() if k.startswith("dropped: ")
-        )
+        notes.append(f"from {figures['rows'] / figures['prompts']:.1%} of the prompts")
+    if figures.get("cut_off"):
+        notes.append(f"{figures['cut_off']:.0f} cut off at the token limit")
+    if figures.get("too_long"):
+        notes.append(f"{figures['too_long']:.0f} too long for the context")
     if stage == "model" and "loss" in figures:
-        return f"loss {figures['loss']:.3f}"
-    return ""
+        notes.append(f"loss {figures['loss']:.3f}")
+    return ", ".join(notes)

@@ -101,17 +101,16 @@ class TransformersEngine(Engine):
     def generate(
         self, requests: Sequence[Request], finished: Callable[[int], None] = lambda rows: None
     ) -> list[list[Completion]]:
-        """The completions of each request, in order.
+        """The completions of each request, in order; empty ones where the context has no room for a reply.
 
         Raises:
-            UserError: a prompt leaves no room for a reply in the model's context.
             StageError: the GPU's memory does not hold a batch.
         """
         import torch
 
         replies: list[dict[int, Completion]] = [{} for _ in requests]
         with torch.inference_mode(), _cpu_threads(self._threads):
-            for sampling, rows in self._by_sampling(requests):
+            for sampling, rows in self._by_sampling(requests, finished):
                 for batch in _batches(rows, sampling.max_new_tokens, self.config.max_batch_tokens):
                     try:
                         completions = self._write(batch, sampling, finished)
@@ -123,18 +122,21 @@ class TransformersEngine(Engine):
                         raise StageError(problem) from None
                     for row, completion in zip(batch, completions, strict=True):
                         replies[row.request][row.k] = completion
-        return [[found[k] for k in range(len(found))] for found in replies]
+        no_room = [[Completion("", [], "length", r.seed + k) for k in range(r.n)] for r in requests]
+        return [
+            [found.get(k, empty[k]) for k in range(len(empty))] for found, empty in zip(replies, no_room, strict=True)
+        ]
 
-    def _by_sampling(self, requests: Sequence[Request]) -> Iterator[tuple[Sampling, list[_Row]]]:
+    def _by_sampling(
+        self, requests: Sequence[Request], finished: Callable[[int], None]
+    ) -> Iterator[tuple[Sampling, list[_Row]]]:
         """The rows to write, by what they have in common; longest prompts first, equal prompts together."""
         groups: dict[tuple[Sampling, bool], list[_Row]] = {}
         for number, request in enumerate(requests):
             prompt = tuple(self._chat.encode(request.messages, request.reply_prefix))
             if len(prompt) >= self._context:
-                raise UserError(
-                    f"a prompt has {len(prompt)} tokens, and the context of {self._name} holds {self._context}, reply "
-                    "included: shorten the prompt or its examples, or take a model with a longer context"
-                )
+                finished(request.n)
+                continue
             continues = bool(request.reply_prefix)
             rows = groups.setdefault((request.sampling, continues), [])
             rows += [_Row(prompt, number, k, request.seed + k, continues) for k in range(request.n)]

@@ -237,10 +237,16 @@ def test_replies_are_cut_at_the_limit_and_at_the_context(engine: TransformersEng
         assert reasons == {"stop", "length"}
 
 
-def test_a_prompt_that_fills_the_context_is_refused(engine: TransformersEngine) -> None:
-    asked = [Request([{"role": "user", "content": "a" * 100}], Sampling(), 0)]
-    with pytest.raises(UserError, match=r"has 118 tokens, and the context of M1 holds 96"):
-        engine.generate(asked)
+def test_a_prompt_that_fills_the_context_gets_empty_replies_and_does_not_stop_the_others(
+    engine: TransformersEngine,
+) -> None:
+    fits, too_long = ([{"role": "user", "content": "a" * size}] for size in (9, 100))
+    asked = [Request(fits, Sampling(), 3), Request(too_long, Sampling(), 0, n=2), Request(fits, Sampling(), 3)]
+    ended: list[int] = []
+    first, none, again = engine.generate(asked, ended.append)
+    assert [(reply.text, reply.token_ids, reply.finish_reason) for reply in none] == [("", [], "length")] * 2
+    assert first[0].token_ids == again[0].token_ids != []
+    assert sum(ended) == 4
 
 
 def test_finished_counts_every_completion(engine: TransformersEngine) -> None:

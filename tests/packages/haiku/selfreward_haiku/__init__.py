@@ -1,0 +1,1 @@
+"""Judges answers by the shape of a haiku."""
