@@ -60,7 +60,22 @@ def cli(python: Callable[..., Finished]) -> Callable[..., Finished]:
 
 
 @pytest.fixture(scope="session")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def pip_install() -> Callable[[Path, Path], None]:
+    """``pip_install(what, target)``: a source tree or a wheel into a folder, offline and without dependencies."""
+
+    def install(what: Path, target: Path) -> None:
+        offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+        command = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(what)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def stranger(
+    tmp_path_factory: pytest.TempPathFactory, pip_install: Callable[[Path, Path], None]
+) -> Callable[[str], Path]:
     """``stranger(name)``: the folder into which pip installed ``tests/packages/<name>``, for ``path=[...]``."""
     installed: dict[str, Path] = {}
 
@@ -73,14 +88,6 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return installed[name]
 
     return install
-
-
-def pip_install(what: Path, target: Path) -> None:
-    """Install a source tree or a wheel into a folder, without network and without dependencies."""
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(what)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")

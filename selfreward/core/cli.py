@@ -53,6 +53,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         show(arguments[1:])
         return 0
+    if arguments[:1] == ["compare"]:
+        from selfreward.core.compare import compare
+
+        compare(arguments[1:])
+        return 0
     if "--help" in arguments or "-h" in arguments:
         from selfreward.core.listing import print_help
 

@@ -85,7 +85,8 @@ def option_rows(config: type) -> list[tuple[str, str, str, str]]:
         make = field.default_factory
         default = field.default if make is dataclasses.MISSING else make()
         shown = default.value if isinstance(default, Enum) else default
-        bounds = " ".join(f"{_RULES[r][0]} {b:g}" for r, b in _bounds(field).items())
-        doc = docs.get(field.name, "") + (f" ({bounds})" if bounds else "")
-        rows.append((field.name, str(field.type), "required" if default is dataclasses.MISSING else str(shown), doc))
+        kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        bounds = " and ".join(f"{_RULES[r][0]} {b:g}" for r, b in _bounds(field).items())
+        doc = f"{docs.get(field.name, '')} {f'({bounds})' if bounds else ''}".strip()
+        rows.append((field.name, kind, "required" if default is dataclasses.MISSING else str(shown), doc))
     return rows

@@ -46,6 +46,7 @@ def run(config: RunConfig) -> Path:
         align(this)
         this.end()
     except BaseException as problem:
+        print_summary(this.screen, this.metrics)  # the numbers so far
         registry().call("selfreward_run_failed", event=Event(this.folder, error=str(problem) or type(problem).__name__))
         raise
     finally:

@@ -58,8 +58,9 @@ def print_summary(screen: Screen, metrics: Iterable[Metric]) -> None:
         texts = [_cell(model, parts, cells) for model in models]
         if any(texts):
             table.add_row(title, *texts)
-    screen.console.print()
-    screen.console.print(table)
+    if table.row_count:
+        screen.console.print()
+        screen.console.print(table)
 
 
 def _cell(model: str, parts: list[tuple[str, str, str]], cells: Mapping[tuple[str, str, str], float | None]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreward.core.records import (
@@ -33,7 +33,9 @@ from selfreward.core.stages import Metric
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)  # UTF-8 has no lone surrogates
 MESSAGES = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": TEXT}), min_size=1, max_size=3
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": TEXT}),
+    min_size=1,
+    max_size=3,
 )
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 SCORE = st.floats(0, 5)
@@ -61,7 +63,7 @@ def through_parquet(record: type[Record], rows: list[Any]) -> list[Any]:
     return record.rows(pq.read_table(buffer))
 
 
-# ----------------------------------------------------------------------------------------------------------------- ids
+# ------------------------------------------------------------------------------------------------------------------ ids
 
 
 def test_a_prompts_id_is_the_hash_of_its_messages() -> None:
@@ -80,6 +82,7 @@ def test_the_same_messages_have_the_same_id_wherever_they_come_from() -> None:
     assert len(ids) == 6
 
 
+@settings(deadline=None)
 @given(st.lists(MESSAGES, max_size=4))
 def test_ids_are_equal_just_when_messages_are(conversations: list[list[dict[str, str]]]) -> None:
     ids = [Prompt.of(messages, "ift").prompt_id for messages in conversations]
@@ -116,10 +119,11 @@ def test_a_digest_is_that_of_canonical_json() -> None:
     assert digest("x", size=20).startswith(digest("x"))
 
 
-# ------------------------------------------------------------------------------------------------------------- storage
+# -------------------------------------------------------------------------------------------------------------- storage
 
 
 @pytest.mark.parametrize("record", RECORDS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_rows_come_back_from_parquet_as_they_were(record: type[Record], data: st.DataObject) -> None:
     rows = data.draw(st.lists(any_row(record), max_size=4))
@@ -157,7 +161,9 @@ def test_what_must_be_there_cannot_be_stored_empty(row: Record) -> None:
         through_parquet(type(row), [row])
 
 
-PROMPT = Prompt.of([{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": "狐狸? {x}\n"}], "M1", ["p"])
+PROMPT = Prompt.of(
+    [{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": "狐狸? {x}\n"}], "M1", ["p"]
+)
 ANSWERS = [Candidate.of(PROMPT, text, k, origin="M1", model="M1", token_ids=[5, k]) for k, text in enumerate("abc")]
 ONE_OF_EACH: list[Record] = [
     PROMPT,
@@ -182,13 +188,16 @@ def test_datasets_reads_the_shards(row: Record, tmp_path: Path, monkeypatch: pyt
     assert list(loaded) == [dataclasses.asdict(row)] * 4  # type: ignore[call-overload]
 
 
-# ---------------------------------------------------------------------------------------------------------- training rows
+# -------------------------------------------------------------------------------------------------------- training rows
 
 
 def test_a_training_row_can_be_traced_and_has_trls_form() -> None:
     pair = Preference.of(PROMPT, ScoredCandidate(ANSWERS[1], 4.0), ScoredCandidate(ANSWERS[0], 1.5))
     assert pair.prompt == PROMPT.messages
-    assert (pair.chosen, pair.rejected) == ([{"role": "assistant", "content": "b"}], [{"role": "assistant", "content": "a"}])
+    assert (pair.chosen, pair.rejected) == (
+        [{"role": "assistant", "content": "b"}],
+        [{"role": "assistant", "content": "a"}],
+    )
     assert (pair.chosen_id, pair.rejected_id) == (ANSWERS[1].candidate_id, ANSWERS[0].candidate_id)
     assert (pair.chosen_score, pair.rejected_score) == (4.0, 1.5)
     assert (pair.chosen_token_ids, pair.rejected_token_ids, pair.prompt_id) == ([5, 1], [5, 0], PROMPT.prompt_id)
@@ -204,12 +213,13 @@ def test_every_training_row_has_a_name_for_people() -> None:
     assert training_kind(Scored) == "scored"
 
 
-# ----------------------------------------------------------------------------------------------------- who may compete
+# ------------------------------------------------------------------------------------------------------ who may compete
 
 
 def judged(*rows: tuple[str, str, float | None]) -> JudgedPrompt:
     candidates = [
-        Candidate.of(PROMPT, text, k, origin="M1", model="M1", finish_reason=reason) for k, (text, reason, _) in enumerate(rows)
+        Candidate.of(PROMPT, text, k, origin="M1", model="M1", finish_reason=reason)
+        for k, (text, reason, _) in enumerate(rows)
     ]
     verdicts = [
         Judgement(c.candidate_id, "j", "M1", "r", [score], score, [""])
@@ -247,6 +257,7 @@ GROUPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(GROUPS)
 def test_the_order_is_by_score_and_then_as_sampled(rows: list[tuple[str, str, float | None]]) -> None:
     group = judged(*rows)

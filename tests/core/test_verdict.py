@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selfreward.core.verdict import read_score
@@ -21,7 +21,20 @@ FORMS = [
     ("Score: {score}%", 0, 100),
     ("**Score:** {score} out of 5", 0, 5),
 ]
-PIECES = [*"Score:Rating=[]()<>*_`/-–~+%.,45 \n", "Score: ", "Rating: ", "score", "4", "45", "4.5", "to", "out of", "[[", "٤", "1e5"]
+PIECES = [
+    *"Score:Rating=[]()<>*_`/-–~+%.,45 \n",
+    "Score: ",
+    "Rating: ",
+    "score",
+    "4",
+    "45",
+    "4.5",
+    "to",
+    "out of",
+    "[[",
+    "٤",
+    "1e5",
+]
 SAID = st.text() | st.lists(st.sampled_from(PIECES)).map("".join)
 
 
@@ -180,6 +193,7 @@ def test_the_range_is_the_rubrics() -> None:
     assert read_score("Score: 10", low=1, high=10) == 10
 
 
+@settings(deadline=None)
 @given(SAID, st.sampled_from(FORMS))
 def test_any_text_gives_none_or_a_score_in_range(text: str, rubric: tuple[str, int, int]) -> None:
     form, low, high = rubric
@@ -187,6 +201,7 @@ def test_any_text_gives_none_or_a_score_in_range(text: str, rubric: tuple[str, i
     assert score is None or low <= score <= high
 
 
+@settings(deadline=None)
 @given(SAID, st.sampled_from(FORMS))
 @example("Score: 45", FORMS[0])
 @example("Score: 4.55", FORMS[0])
@@ -198,11 +213,13 @@ def test_no_part_of_a_number_is_ever_read(text: str, rubric: tuple[str, int, int
     assert score is None or score in whole
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="sSſ")))
 def test_without_the_key_there_is_no_verdict(text: str) -> None:
     assert read_score(text + "core: 4") is None
 
 
+@settings(deadline=None)
 @given(SAID, st.sampled_from(FORMS), st.data())
 @example("Score:", FORMS[0], None)
 @example("Score: 4/", FORMS[0], None)

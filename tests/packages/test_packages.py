@@ -20,7 +20,7 @@ def test_the_package_is_listed_with_its_version_and_options(cli, stranger):
     done = cli("plugins", "judge", path=[stranger("haiku")])
     assert done.code == 0
     assert re.search(rf"haiku +{re.escape(HAIKU)} +Bashō, 1686", done.out)
-    assert "wanted=17  int  How many syllables a perfect answer has. (at least 1 at most 100)" in done.out
+    assert "wanted=17  int  How many syllables a perfect answer has. (at least 1 and at most 100)" in done.out
     assert "unit=syllables  Unit  Count syllables or words." in done.out
     assert "llm_cot" in done.out
 
@@ -31,21 +31,28 @@ def test_the_judge_is_chosen_by_its_name_with_no_yaml_at_all(cli, stranger):
     assert yaml.safe_load(done.out)["judge"] == {"name": "haiku", "wanted": 20, "tolerance": 2.0, "unit": "words"}
 
 
-@pytest.mark.parametrize(
-    ("overrides", "problem"),
-    [
-        ("judge=haiku judge.wanted=many", "judge.wanted=many: Value 'many' of type 'str' could not be converted to Integer"),
-        ("judge=haiku judge.wanted=0", "judge.wanted=0 is out of range: it must be at least 1"),
-        ("judge=haiku judge.tolerance=0", "judge.tolerance=0.0 is out of range: it must be above 0"),
-        ("judge=haiku judge.unit=letters", "judge.unit=letters: Invalid value 'letters', expected one of [syllables, words]"),
-        ("judge=haiku judge.wnated=3", "there is no option 'judge.wnated'; did you mean 'wanted'?"),
-        ("judge=haiku judge.wanted=60 judge.unit=words", "judge: wanted=60 words are no haiku: 50 at most"),
-        ("judge=hiaku", "judge=hiaku: there is no judge 'hiaku'; did you mean 'haiku'?"),
-    ],
-)
-def test_its_options_are_checked_like_those_of_built_ins(cli, stranger, overrides, problem):
-    done = cli(*overrides.split(), path=[stranger("haiku")])
-    assert (done.code, done.out, done.err) == (2, "", f"selfreward: {problem}\n")
+def test_its_options_are_checked_like_those_of_built_ins(cli, stranger):
+    wrong = ["judge.wanted=many", "judge.tolerance=0", "judge.unit=letters", "judge.wnated=3"]
+    done = cli("judge=haiku", *wrong, path=[stranger("haiku")])
+    assert (done.code, done.out) == (2, "")
+    for problem in (
+        "4 problems:",
+        "judge.wanted=many: Value 'many' of type 'str' could not be converted to Integer",
+        "judge.tolerance=0.0 is out of range: it must be above 0",
+        "judge.unit=letters: Invalid value 'letters', expected one of [syllables, words]",
+        "there is no option 'judge.wnated'; did you mean 'wanted'?",
+    ):
+        assert problem in done.err
+
+
+def test_rules_between_its_options_are_checked(cli, stranger):
+    done = cli("judge=haiku", "judge.wanted=60", "judge.unit=words", path=[stranger("haiku")])
+    assert (done.code, done.err) == (2, "selfreward: judge: wanted=60 words are no haiku: 50 at most\n")
+
+
+def test_its_name_is_proposed_to_who_misspells_it(cli, stranger):
+    done = cli("judge=hiaku", path=[stranger("haiku")])
+    assert (done.code, done.err) == (2, "selfreward: judge=hiaku: there is no judge 'hiaku'; did you mean 'haiku'?\n")
 
 
 CHECKS = """
@@ -53,7 +60,7 @@ from selfreward.testing import check_judge, check_plugin
 from selfreward_haiku.judge import Haiku, HaikuConfig
 from selfreward_haiku.plugin import selfreward_judges
 assert check_plugin(selfreward_judges()[0]) is Haiku
-rows = check_judge(Haiku(HaikuConfig()))
+rows = check_judge(Haiku(HaikuConfig(wanted=6)))
 assert any(row.score is None for row in rows) and any(row.score for row in rows)
 """
 

@@ -178,7 +178,7 @@ def notes(rng: random.Random) -> Document:
     """A careful teacher's notes on an answer of any quality: every point looked up, no grade."""
     instruction, answer = _any_answer(rng)
     opening = f"Response: {answer}\nInstruction: {instruction.text}\nNotes:"
-    return [(opening, False), (f" {gold_checklist(instruction, answer)}", True)]
+    return [(opening, False), (f" {gold_checklist(instruction, answer)}\nDone.", True)]
 
 
 def review(rng: random.Random) -> Document:

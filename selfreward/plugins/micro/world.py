@@ -25,7 +25,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from selfreward.core.rubric import Rubric
+    from selfreward import Rubric
 
 # fmt: off
 TOPICS = (
@@ -281,11 +281,9 @@ def judge_prompt(instruction_text: str, answer: str) -> str:
 
 @cache
 def _rubric() -> Rubric:
-    from pathlib import Path
+    from selfreward import Rubric
 
-    from selfreward.core.rubric import Rubric
-
-    return Rubric.load("micro", (Path(__file__).parents[3] / "conf" / "rubric",))
+    return Rubric.load("micro")
 
 
 def gold_checklist(instruction: Instruction, answer: str) -> str:
@@ -315,6 +313,10 @@ def careless_verdict(rng: random.Random, instruction: Instruction, answer: str) 
 
 
 def _checklist(instruction: Instruction, met: Mapping[str, bool], found: Mapping[str, bool]) -> str:
+    """A line for each point, without full stops: what an answer ends with must not end a verdict.
+
+    Preference training makes the model end its turn after a full stop; a checklist that had them lost its score.
+    """
     points, total = [], 0
     for criterion in CRITERIA:
         total += met[criterion]
@@ -324,8 +326,8 @@ def _checklist(instruction: Instruction, met: Mapping[str, bool], found: Mapping
             finding = " ".join(f"{word} {_yes_no(found[word])}" for word in instruction.words)
         else:
             finding = _yes_no(met[criterion])
-        points.append(f"{criterion.capitalize()} {finding}, {total}.")
-    return " ".join(points)
+        points.append(f"{criterion.capitalize()} {finding}, {total}")
+    return "\n".join(points)
 
 
 def _yes_no(truth: bool) -> str:

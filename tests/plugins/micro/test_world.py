@@ -57,7 +57,7 @@ def test_a_careless_verdict_has_the_form_of_a_careful_one(seed, met):
 
     careless = world.careless_verdict(rng, instruction, answer)
     assert form(careless) == form(world.gold_verdict(instruction, answer))
-    assert careless.endswith(f", {careless[-1]}.\nScore: {careless[-1]}")
+    assert careless.endswith(f", {careless[-1]}\nScore: {careless[-1]}")
 
 
 @pytest.mark.parametrize(

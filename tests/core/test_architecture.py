@@ -1,0 +1,215 @@
+"""The house rules that can be read off the source: who may import whom, how large, how documented."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import selfreward
+from selfreward.core.config import EvaluationOptions, RunOptions, StoreOptions
+from selfreward.core.options import option_docs
+from selfreward.core.plugins import KINDS, registry
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "selfreward"
+FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text("utf-8")) for path in FILES}
+CORE = [name for name in TREES if name.startswith("selfreward.core")]
+PLUGINS = [name for name in TREES if name.startswith("selfreward.plugins.")]
+HEAVY = {"torch", "transformers", "trl", "datasets", "peft", "numpy", "scipy", "pyarrow", "vllm", "safetensors"}
+BUILT_IN = [
+    (kind, name, providers[0].plugin)
+    for kind in KINDS
+    for name, providers in registry().kinds[kind].items()
+    if providers[0].package.startswith("selfreward ")
+]
+REGISTERED = {plugin.target.partition(":")[0] for _, _, plugin in BUILT_IN}
+
+# ------------------------------------------------------------------------------------------------------------- imports
+
+
+def imports(name: str, nodes: Iterator[ast.AST]) -> Iterator[tuple[str, str]]:
+    """(module, name imported from it or "") of every import statement among the nodes; relative ones made absolute."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = name.split(".")[: -node.level] if node.level else []
+            yield from ((".".join([*above, *filter(None, [node.module])]), alias.name) for alias in node.names)
+
+
+def at_import_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run while the module is imported: not in functions, not under TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from at_import_time(child)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_does_not_know_the_plugins(name):
+    tree = TREES[name]
+    modules = {f"{module}.{what}" for module, what in imports(name, ast.walk(tree))}
+    modules |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not [module for module in modules if re.match(r"selfreward\.plugins\b", module)]
+
+
+@pytest.mark.parametrize("name", [name for name in PLUGINS if not name.endswith("registration")])
+def test_a_plugin_imports_public_names_and_helpers_of_its_own_folder(name):
+    folder = ".".join(name.split(".")[:3])
+    for module, what in imports(name, ast.walk(TREES[name])):
+        if module.split(".")[0] != "selfreward":
+            continue
+        if module == "selfreward":
+            assert what in selfreward.__all__, f"{name}: {what or 'the package itself'} is not a public name"
+            continue
+        place = module if module in TREES else f"{module}.{what}"
+        inside = module if module != folder else f"{module}.{what}"
+        assert place.startswith("selfreward.plugins."), (
+            f"{name} imports {place}; plugins use `from selfreward import X`"
+        )
+        assert inside.startswith(f"{folder}."), f"{name} imports {inside}, of another kind"
+        assert folder.endswith(".micro") or inside not in REGISTERED, f"{name} imports the plugin {inside}"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_imports_nothing_heavy_before_it_is_used(name):
+    found = {module.split(".")[0] for module, _ in imports(name, at_import_time(TREES[name]))}
+    assert not found & HEAVY
+
+
+@pytest.mark.parametrize("start", [name for name in PLUGINS if name.endswith("registration")])
+def test_registering_imports_nothing_heavy(start):
+    waiting, seen = [start], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for module, what in imports(name, at_import_time(TREES[name])):
+            assert module.split(".")[0] not in HEAVY, f"{name} imports {module}"
+            waiting += [m for m in (module, f"{module}.{what}") if m in TREES and m not in seen]
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["plugins", "optimizer"], ["--cfg", "job"]])
+def test_looking_around_imports_nothing_heavy(python, arguments):
+    done = python("-X", "importtime", "-m", "selfreward", *arguments)
+    assert done.code == 0
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.err.splitlines()}
+    assert "selfreward" in imported
+    assert not imported & HEAVY
+
+
+# ---------------------------------------------------------------------------------------------------------------- size
+
+
+def test_no_module_is_an_attic():
+    assert not [name for name in TREES if re.search(r"util|helper|misc|common", name.rpartition(".")[2])]
+
+
+def test_every_function_fits_on_a_screen():
+    sizes = {
+        f"{name}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert len(sizes) > 100
+    assert not {where: size for where, size in sizes.items() if size > 60}
+
+
+# ------------------------------------------------------------------------------------------------------- documentation
+
+
+def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Public classes and functions of a module, and the public methods and properties of its public classes."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from (m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("_"))
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_public_has_a_docstring(name):
+    missing = [node.name for node in public_definitions(TREES[name]) if not ast.get_docstring(node)]
+    assert not missing
+    assert ast.get_docstring(TREES[name])
+
+
+@pytest.mark.parametrize("name", selfreward.__all__)
+def test_a_public_name_says_what_it_is(name):
+    thing = getattr(selfreward, name)
+    if not inspect.isclass(thing) and not inspect.isfunction(thing):
+        return  # a constant; a string under a module's assignment cannot be read back
+    text = inspect.getdoc(thing) or ""
+    assert len(text) > 20
+    assert not text.startswith(f"{name}("), "the signature that dataclass() writes is no docstring"
+
+
+def option_classes() -> dict[str, type]:
+    """Every dataclass of options: the plugins', the run's, and those nested in them."""
+    found: dict[str, type] = {f"{kind}={name}": plugin.config for kind, name, plugin in BUILT_IN}
+    found |= {"store": StoreOptions, "evaluation": EvaluationOptions}
+    for where, config in list(found.items()):
+        for field, value in vars(config()).items():
+            if dataclasses.is_dataclass(value):
+                found[f"{where} {field}"] = type(value)
+    return found
+
+
+@pytest.mark.parametrize(("where", "config"), option_classes().items(), ids=option_classes())
+def test_every_option_has_one_line_of_documentation(where, config):
+    docs = option_docs(config)
+    for field in dataclasses.fields(config):
+        assert len(docs.get(field.name, "")) > 5, f"{where}: {field.name} has no docstring below it"
+
+
+def test_every_option_of_the_run_is_documented():
+    undocumented = {field.name for field in dataclasses.fields(RunOptions)} - set(option_docs(RunOptions))
+    assert undocumented == set(KINDS), "only the groups go without: their plugins say more"
+
+
+# ----------------------------------------------------------------------------------------------------------- packaging
+
+
+def test_every_package_folder_is_in_the_wheel():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in FILES}
+    assert listed == folders | {"selfreward.conf"}
+
+
+def test_every_kind_of_plugin_has_its_folder():
+    folders = {path.name.rstrip("s") for path in (PACKAGE / "plugins").iterdir() if path.is_dir()}
+    assert {kind.rstrip("s") for kind in KINDS} <= folders
+
+
+def repository() -> Iterator[Path]:
+    """The files a checkout holds: no caches, no environments, nothing that a run or a build wrote."""
+    written = {"__pycache__", "build", "dist", "runs", "outputs", "multirun"}
+    for path in sorted(ROOT.iterdir()):
+        if (
+            path.name in written
+            or path.suffix == ".egg-info"
+            or (path.name.startswith(".") and path.is_dir() and path.name != ".github")
+        ):
+            continue
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                yield file
+
+
+def test_no_file_mentions_a_machine():
+    machine = re.compile(rb"(?<![\w.$}])/(work|root|home)" + rb"/")
+    files = list(repository())
+    assert len(files) > 100
+    assert not [str(file.relative_to(ROOT)) for file in files if machine.search(file.read_bytes())]

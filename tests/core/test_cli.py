@@ -1,0 +1,348 @@
+"""Every mistake is told in one message: what, where, what to do. Nothing runs that was not asked for."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from selfreward import UserError
+from selfreward.core.cli import _split, main, run_config
+from selfreward.core.plugins import KINDS, registry
+
+
+@pytest.fixture(scope="session")
+def stop(tmp_path_factory):
+    """Overrides that only the last check before the first token refuses: what is wrongly accepted does not run on."""
+    folder = tmp_path_factory.mktemp("no_weights")
+    (folder / "config.json").write_text("{}")
+    return ("model=hf", f"model.path={folder}")
+
+
+@pytest.fixture
+def refused(capsys, tmp_path, monkeypatch):
+    """``refused(*arguments)``: the message of a command that must be refused, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SELFREWARD_STORE", str(tmp_path / "store"))
+
+    def run(*arguments: str) -> str:
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        assert code == 2, err
+        assert out == ""
+        assert err.startswith("selfreward: ")
+        for noise in ("Traceback", "object_type=", "full_key:", "append to your config", "HYDRA_FULL_ERROR"):
+            assert noise not in err
+        assert not list(tmp_path.iterdir()), "something was written before the check"
+        return err.removeprefix("selfreward: ").rstrip("\n")
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------- wrong configurations
+
+WRONG = {
+    # what does not exist
+    "judge=llm_cott": "judge=llm_cott: there is no judge 'llm_cott'; did you mean 'llm_cot'?",
+    "judge=gpt4": "judge=gpt4: there is no judge 'gpt4'; there are: human_rank, length, llm_cot, oracle, random",
+    "jugde=random": "there is no option 'jugde'; did you mean 'judge'?",
+    "judge.vots=3": "there is no option 'judge.vots'; did you mean 'votes'?",
+    "++judge.vots=3": "there is no option 'judge.vots'; did you mean 'votes'?",
+    "+judge.vots=3": "there is no option 'judge.vots'; did you mean 'votes'?",
+    "iteration=3": "there is no option 'iteration'; did you mean 'iterations'?",
+    "store.pth=x": "there is no option 'store.pth'; did you mean 'path'?",
+    "evaluation.tempreature=1": "there is no option 'evaluation.tempreature'; did you mean 'temperature'?",
+    "model.lora.rank=3": "there is no option 'model.lora.rank'; there are: r, alpha, dropout, target_modules",
+    "recipe.iftt.judge.name=random": "there is no option 'recipe.iftt'; did you mean 'ift'?",
+    "recipe.ift.optimizer.lrr=1": "there is no option 'recipe.ift.optimizer.lrr'; did you mean 'lr'?",
+    "recipe.ift.judge.name=nobody": "recipe.ift.judge: there is no judge 'nobody'; there are: human_rank, length, ",
+    "evaluators=[oracel]": "evaluators=oracel: there is no evaluator 'oracel'; did you mean 'oracle'?",
+    "prompt_filters=[rouge]": "prompt_filters=rouge: there is no prompt_filter 'rouge'; did you mean 'rouge_l'?",
+    "experiment=micro_fats": "experiment=micro_fats: no such experiment; did you mean 'micro_fast'?",
+    "judge.rubric=${nowhere}": "judge.rubric: Interpolation key 'nowhere' not found",
+    # types
+    "sampler.n=four": "sampler.n=four: Value 'four' of type 'str' could not be converted to Integer",
+    "judge.votes=2.5": "judge.votes=2.5: Value '2.5' of type 'float' could not be converted to Integer",
+    "judge.votes=true": "judge.votes=True: Value 'True' of type 'bool' could not be converted to Integer",
+    "judge.votes.x=3": "judge.votes={'x': 3}: Value '{'x': 3}' of type 'dict' could not be converted to Integer",
+    "recipe.use_eft=maybe": "recipe.use_eft=maybe: Value 'maybe' is not a valid bool (type str)",
+    "model.dtype=float16": "model.dtype=float16: Invalid value 'float16', expected one of [float32, bfloat16, auto]",
+    "store.match=close": "store.match=close: Invalid value 'close', expected one of [content, exact]",
+    "seed=null": "seed=None: field 'seed' is not Optional",
+    "store=here": "store=here: Invalid type assigned: str is not a subclass of StoreOptions",
+    "seed=0,1": "Ambiguous value for argument",
+    # ranges, of an option and between options
+    "sampler.n=0": "sampler.n=0 is out of range: it must be at least 1",
+    "seed=-1": "seed=-1 is out of range: it must be at least 0",
+    "iterations=-1": "iterations=-1 is out of range: it must be at least 0",
+    "shard_size=0": "shard_size=0 is out of range: it must be at least 1",
+    "judge.top_p=1.5": "judge.top_p=1.5 is out of range: it must be at most 1",
+    "optimizer.lr=nan": "optimizer.lr=nan is out of range",
+    "optimizer.lr=inf": "optimizer.lr=inf is out of range",
+    "recipe.ift.optimizer.lr=-1": "recipe.ift.optimizer.lr=-1.0 is out of range: it must be above 0",
+    "model.lora.r=-1": "model.lora.r=-1 is out of range: it must be at least 0",
+    "evaluation.judge.votes=0": "evaluation.judge.votes=0 is out of range: it must be at least 1",
+    "sampler.temperature=0": "sampler: n=4 answers at temperature=0 are all the same",
+    # groups
+    "judge=null": "judge=null: takes one name, judge=NAME (human_rank, length, llm_cot, oracle, random)",
+    "~judge": "judge=NAME (human_rank, length, llm_cot, oracle, random)",
+    "judge=[random,length]": "length, llm_cot, oracle, random); a sweep is -m judge=A,B",
+    "evaluators=null": "evaluators",
+    "data=jsonl": "data: path is not set; give a file of prompts and responses, data.path=FILE.jsonl",
+    # what does not fit together
+    "selector=positive_only optimizer=dpo": "selector=positive_only writes demonstrations, optimizer=dpo reads "
+    "preferences: they do not fit; use optimizer=sft or selector=best_worst",
+    "selector=best_worst optimizer=sft": "use optimizer=dpo or selector=positive_only",
+    "recipe.ift.selector.name=best_worst": "recipe.ift: selector=best_worst writes preferences, optimizer=sft reads",
+    "-m run_dir=x": "run_dir names one folder, and a sweep has many: use runs_dir with -m",
+    # what is no override
+    "judge": "judge: not an override of the form option=value",
+    "judge.votes=[1": "judge.votes=[1: not an override of the form option=value",
+    # sweeps are checked before their first job, too
+    "-m judge=random,nobody": "judge=nobody: there is no judge 'nobody'",
+    "-m judge=random,length seed=-1": "seed=-1 is out of range",
+    "judge=random,length -m judge.vots=3": "there is no option 'judge.vots'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG.items(), ids=WRONG)
+def test_a_wrong_configuration_is_refused_with_its_mend(refused, stop, command, message):
+    told = refused(*command.split(), *stop)
+    assert message in told
+    assert told.count(message) == 1
+
+
+def test_all_problems_are_told_at_once(refused):
+    told = refused("selector=best_wrost", "sampler.n=0", "judge.vots=3", "seed=-1", "store.match=close", "iterations=x")
+    assert told.startswith("6 problems:\n  1. ")
+    for part in ("'best_worst'", "sampler.n=0", "'votes'", "seed=-1", "[content, exact]", "iterations=x"):
+        assert part in told
+    assert told.count("\n") == 6
+
+
+def test_each_problem_is_told_once(refused):
+    assert "\n" not in refused("judge=random", "evaluation.judge.votes=0")
+
+
+@pytest.mark.parametrize("typed", ["evaluation.judge=length", "recipe.ift.judge=length"])
+def test_a_mend_is_never_what_was_typed(typed):
+    """A plain name where a plugin belongs is understood, or told how to be written."""
+    run, told = None, ""
+    try:
+        run = run_config(["judge=random", typed])
+    except UserError as problem:
+        told = str(problem)
+    assert f"with {typed.partition('=')[0]}=NAME" not in told
+    if run:
+        assert "length" in (run.options.evaluation.judge.name, run.choices["recipe"].config.ift.judge.name)
+
+
+def test_an_option_of_a_filter_that_was_not_chosen_says_so(refused):
+    told = refused("prompt_filters=[length]", "prompt_filters.rouge_l.threshold=0.3")
+    assert re.search(r"prompt_filters=\[.*rouge_l", told), "the mend is to choose the filter"
+
+
+# -------------------------------------------------------------------------------------------------- config is not code
+
+CANARY = (
+    "import logging, pathlib\npathlib.Path(__file__).with_name('ran').touch()\nclass Handler(logging.Handler): pass\n"
+)
+CALLBACK = "callbacks: {x: {_target_: canary.Handler}}"
+LOGGING = "job_logging: {handlers: {x: {class: canary.Handler}}}"
+ATTACKS = [
+    # on the command line
+    "judge._target_=canary.Handler",
+    "++judge={_target_:canary.Handler}",
+    "+x._args_=[1]",
+    "+hydra.callbacks.x._target_=canary.Handler",
+    "+hydra={callbacks:{x:{_target_:canary.Handler}}}",
+    "hydra.launcher._target_=canary.Handler",
+    "hydra.sweeper._target_=canary.Handler -m",
+    "+hydra.job_logging.handlers.x={class:canary.Handler}",
+    "+hydra.hydra_logging.handlers.x.class=canary.Handler",
+    "+hydra.job_logging.formatters.x={class:canary.Handler}",
+    # in a stranger's folder
+    "--config-dir bad experiment=callback",
+    "--config-dir=bad experiment=callback",
+    "-cd bad experiment=callback",
+    "--config-dir bad -m experiment=callback,logging",
+    "--config-dir bad experiment=logging",
+    "--config-dir bad experiment=logging --cfg hydra",
+    "--config-dir bad experiment=launcher",
+    "--config-dir worse model=hf",
+    "--config-d worse model=hf",
+    "--config-d=worse model=hf",
+    "-cd=worse model=hf",
+    "hydra.searchpath=[file://{here}/bad] experiment=callback",
+    # another primary config
+    "--config-path={here}/bad --config-name=primary",
+    "-cp={here}/bad -cn=primary",
+    "--config-dir=bad --config-name=primary",
+    # a pickle
+    "--experimental-rerun=bad/config.pickle",
+]
+
+
+class Touch:
+    """Unpickling it imports the canary."""
+
+    def __reduce__(self) -> tuple:
+        return __import__, ("canary",)
+
+
+@pytest.fixture
+def bad_folder(tmp_path):
+    """A config folder full of code to call, beside a module that leaves a file when it is imported."""
+    (tmp_path / "canary.py").write_text(CANARY)
+    for name, body in {
+        "bad/experiment/callback": CALLBACK,
+        "bad/experiment/logging": LOGGING,
+        "bad/experiment/launcher": "launcher: {_target_: canary.Handler}",
+        "bad/primary": CALLBACK,
+        "worse/tuned/run/hf": CALLBACK,  # taken without being named
+    }.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# @package _global_\nhydra:\n  {body}\n")
+    (tmp_path / "bad" / "config.pickle").write_bytes(pickle.dumps(Touch()))
+    return tmp_path
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_config_cannot_run_code(capsys, stop, bad_folder, monkeypatch, attack):
+    monkeypatch.chdir(bad_folder)
+    monkeypatch.syspath_prepend(bad_folder)
+    monkeypatch.delitem(sys.modules, "canary", raising=False)
+    arguments = attack.replace("{here}", str(bad_folder)).split()
+    looking = "--cfg" in attack
+    code = main([*arguments, *(() if looking or "primary" in attack or "rerun" in attack else stop)])
+    out, err = capsys.readouterr()
+    assert not (bad_folder / "ran").exists(), "code named by a config was run"
+    if not looking:
+        assert (code, out) == (2, "")
+        assert err.startswith("selfreward: ")
+
+
+def test_hydras_own_logging_and_launcher_may_be_set():
+    assert run_config(["hydra/job_logging=disabled", "hydra/launcher=basic", "hydra.sweep.dir=x", "hydra.verbose=true"])
+
+
+# -------------------------------------------------------------------------------------------------- verbs, flags, codes
+
+
+def test_flags_go_before_overrides():
+    assert _split(["a=b", "-m", "c=d,e"]) == (["-m"], ["a=b", "c=d,e"])
+    assert _split(["a=b", "--cfg", "job", "c=d"]) == (["--cfg", "job"], ["a=b", "c=d"])
+    assert _split(["--config-dir", "x", "a=b", "--info"]) == (["--config-dir", "x", "--info"], ["a=b"])
+    assert _split(["-m", "--config-dir=x"]) == (["-m", "--config-dir=x"], [])
+    assert _split([]) == ([], [])
+
+
+def test_help_names_every_group_plugin_and_option_of_the_run(capsys):
+    assert main(["--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for kind in KINDS:
+        assert f"{kind}=" in out
+        assert all(name in out for name in registry().names(kind))
+    for option in ("iterations=2", "seed=0", "run_dir=", "runs_dir=", "store.path=", "store.match=", "evaluation.n="):
+        assert option in out
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["judge=random", "--help"], ["-m", "--help", "nonsense"]])
+def test_help_is_given_wherever_it_is_asked_for(capsys, arguments):
+    assert main(arguments) == 0
+    assert "python -m selfreward" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    import selfreward
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"selfreward {selfreward.__version__}\n"
+
+
+def test_plugins_lists_all_groups_and_one_group_with_its_options(capsys):
+    assert main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    for kind in KINDS:
+        for name in registry().names(kind):
+            assert re.search(rf"^  {name} ", out, re.MULTILINE)
+    assert main(["plugins", "optimizer"]) == 0
+    out = capsys.readouterr().out
+    assert "beta=0.1  float" in out
+    assert "brings best_worst" in out
+    assert "llm_cot" not in out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("plugins judg", "there is no group 'judg'; did you mean 'judge'?"),
+        ("plugins x", "there is no group 'x'; there are: model, data, "),
+        ("show", "usage: selfreward show RUN [PROMPT_ID]"),
+        ("show a b c", "usage: selfreward show RUN [PROMPT_ID]"),
+        ("show nowhere", "nowhere is not the folder of a run"),
+    ],
+)
+def test_verbs_refuse_what_they_do_not_know(refused, command, message):
+    assert message in refused(*command.split())
+
+
+def test_the_composed_config_is_what_a_run_gets(cli):
+    done = cli("judge.votes=5", "experiment=micro_fast", "--cfg", "job")
+    assert (done.code, done.err) == (0, "")
+    assert yaml.safe_load(done.out) == run_config(["judge.votes=5", "experiment=micro_fast"]).composed
+
+
+def test_the_composed_config_shows_the_partner(cli):
+    done = cli("selector=positive_only", "--cfg", "job")
+    assert yaml.safe_load(done.out)["optimizer"]["name"] == "sft"
+
+
+def test_a_mistake_is_told_in_the_same_way_when_only_looking(cli):
+    done = cli("judge=llm_cott", "--cfg", "job")
+    assert (done.code, done.out) == (2, "")
+    assert "did you mean 'llm_cot'?" in done.err
+
+
+def test_a_child_process_ends_with_the_code_and_one_line(cli, tmp_path):
+    done = cli("sampler.n=0")
+    assert done == (2, "", "selfreward: sampler.n=0 is out of range: it must be at least 1\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_traceback_is_there_for_who_asks(cli):
+    done = cli("sampler.n=0", HYDRA_FULL_ERROR="1")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.err.endswith("selfreward: sampler.n=0 is out of range: it must be at least 1\n")
+
+
+def test_what_is_refused_last_leaves_nothing_behind(cli, stop, tmp_path):
+    done = cli(*stop)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"selfreward: {stop[1]}: no *.safetensors weights in this folder\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_jobs_of_a_sweep_are_all_told(cli, tmp_path):
+    done = cli("optimizer=dpo", "-m", "selector=positive_only,demonstrations")
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    for selector in ("positive_only", "demonstrations"):
+        assert f"selector={selector} writes demonstrations" in done.err
+    assert {path.name for path in tmp_path.iterdir()} <= {"runs"}
+
+
+def test_main_leaves_the_process_as_it_was(refused, stop):
+    before = (list(sys.argv), dict(os.environ), Path.cwd())
+    refused("sampler.n=0")
+    refused("-m", "run_dir=x")
+    refused(*stop)
+    assert (sys.argv, dict(os.environ), Path.cwd()) == before
