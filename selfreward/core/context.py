@@ -99,7 +99,7 @@ class Context:
     def count(self, **figures: float) -> None:
         """Add to the stage's counters."""
         for name, value in figures.items():
-            self.counters[name] = self.counters.get(name, 0) + value
+            self.counters[name] = self.counters.get(name, 0) + float(value)
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Run the model, with the bar moving as completions end."""

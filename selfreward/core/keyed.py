@@ -93,7 +93,7 @@ class KeyedStage:
             watch = Stopwatch()
             context.weight = _size(shard)
             rows = work(shard, context)
-            artifact.write_shard(record, rows, {**drain_counters(context), "seconds": watch.seconds})
+            self.write(artifact, record, rows, {**drain_counters(context), "seconds": watch.seconds})
             bar.settle(_size(shard))
         artifact.finish()
 
@@ -109,6 +109,15 @@ class KeyedStage:
             at = names[min(len(out), len(names) - 1)] if names else "the first row"
             raise StageError(f"{self.where} failed at {at}: {type(problem).__name__}: {problem}") from problem
         return out
+
+    def write(self, artifact: Artifact, record: type[Record], rows: list[Any], figures: Mapping[str, float]) -> None:
+        """Add a shard; rows that do not have the record's types are told as the plugin's fault."""
+        import pyarrow as pa
+
+        try:
+            artifact.write_shard(record, rows, figures)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
+            raise StageError(f"{self.where} gave a row that is no {record.__name__}: {problem}") from problem
 
     @property
     def where(self) -> str:
@@ -152,7 +161,7 @@ class Propose(KeyedStage):
             kept = kept[: None if wanted is None else wanted - len(accepted)]
             tried += len(made)
             figures = self._figures(made, why, context) | {"seconds": watch.seconds}
-            artifact.write_shard(Prompt, kept, figures)
+            self.write(artifact, Prompt, kept, figures)
             accepted += kept
             bar.settle(len(kept))
             if len(made) < len(rows):
@@ -237,6 +246,11 @@ class Score(KeyedStage):
         rows = self.drain(self.plugin.score(shard, context), [f"candidate {i}" for i in expected])
         if [row.candidate_id for row in rows] != expected:
             raise StageError(f"{self.where} must give one judgement per candidate, in order")
+        for row in rows:
+            if any(number is not None and not math.isfinite(number) for number in (row.score, *row.votes)):
+                raise StageError(
+                    f"{self.where} gave candidate {row.candidate_id} a score that is no number: {row.score}"
+                )
         count_verdicts(rows, context)
         return rows
 
@@ -330,7 +344,8 @@ class Update(KeyedStage):
                 raise
             except Exception as problem:
                 raise StageError(f"{self.where} failed: {type(problem).__name__}: {problem}") from problem
-            return {**figures, "training_rows": rows, "seconds": watch.seconds}
+            numbers = {name: float(value) for name, value in figures.items()}
+            return {**numbers, "training_rows": rows, "seconds": watch.seconds}
 
         artifact.write_folder(fill)
 

@@ -57,7 +57,7 @@ def _answer(run: Run, ref: ModelRef, held_out: list[Prompt]) -> Artifact:
     def fill(bar: Bar) -> None:
         context = Context(run.files, run.room, ref, run.seed, ("evaluation",), bar)
         size = run.options.shard_size
-        for start in range(len(artifact.shards) * size, len(held_out), size):
+        for start in range(len(artifact), len(held_out), size):
             shard, watch = held_out[start : start + size], Stopwatch()
             context.weight = len(shard)
             requests = [Request(p.messages, how, context.seed(p.prompt_id)) for p in shard]

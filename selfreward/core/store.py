@@ -100,6 +100,7 @@ class Artifact:
                 raise StageError(
                     f"{path} is {state} (its checksum is in manifest.json); delete {self.folder} and run again"
                 )
+        self._tidy()  # a kill may have come between the manifest and this
         return True
 
     @property
@@ -177,7 +178,16 @@ class Artifact:
                 total[name] = total.get(name, 0) + value
         total["rows"] = sum(shard.rows for shard in shards)
         self._finish([vars(shard) for shard in shards], total | dict(figures or {}), execution)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what only unfinished work needs."""
         (self.folder / "journal.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(self._building, ignore_errors=True)
+
+    @property
+    def _building(self) -> Path:
+        return self.folder.with_name(self.folder.name + ".partial")
 
     def _finish(
         self, files: list[dict[str, Any]], figures: Mapping[str, float], execution: Mapping[str, Any] | None
@@ -198,8 +208,7 @@ class Artifact:
 
     def write_folder(self, fill: Callable[[Path, Path], Mapping[str, float]]) -> None:
         """Make a checkpoint: ``fill(out, work)`` writes into ``out``; it appears under its name when all is there."""
-        building = self.folder.with_name(self.folder.name + ".partial")
-        out, work = building / "out", building / "work"
+        out, work = self._building / "out", self._building / "work"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         work.mkdir(exist_ok=True)
@@ -212,7 +221,7 @@ class Artifact:
         files = [vars(Shard(name, file_digest(self.folder / name), 0)) for name in names]
         self._finish(files, figures, None)
         self._shards = None
-        shutil.rmtree(building, ignore_errors=True)
+        self._tidy()
 
 
 class Store:

@@ -92,7 +92,7 @@ WRONG = {
     "judge=null": "judge=null: takes one name, judge=NAME (human_rank, length, llm_cot, oracle, random)",
     "~judge": "judge=NAME (human_rank, length, llm_cot, oracle, random)",
     "judge=[random,length]": "length, llm_cot, oracle, random); a sweep is -m judge=A,B",
-    "evaluators=null": "evaluators",
+    "evaluators=null": "evaluators=null: takes a list of names",
     "data=jsonl": "data: path is not set; give a file of prompts and responses, data.path=FILE.jsonl",
     # what does not fit together
     "selector=positive_only optimizer=dpo": "selector=positive_only writes demonstrations, optimizer=dpo reads "

@@ -198,7 +198,7 @@ def test_evaluators_have_a_judge_where_the_loops_own_runs_no_model():
 
 
 def test_another_judge_can_be_chosen_for_the_evaluators():
-    assert run_config(["judge=random", "judge@evaluation.judge=length"]).options.evaluation.judge.name == "length"
+    assert run_config(["judge=random", "evaluation.judge=length"]).options.evaluation.judge.name == "length"
 
 
 # ------------------------------------------------------------------------------------------------------------ partners

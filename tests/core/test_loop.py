@@ -127,7 +127,11 @@ def test_the_same_command_again_computes_nothing_and_says_so(folder):
     before = {path: path.stat().st_mtime_ns for path in (folder / ".selfreward").rglob("*") if path.is_file()}
     again = run(folder, "experiment=micro_fast", "run_dir=again")
     assert again.returncode == 0, again.stderr
-    stages = [line for line in again.stdout.splitlines() if line.startswith("  ") and ("prompts  " in line or "model  " in line)]
+    stages = [
+        line
+        for line in again.stdout.splitlines()
+        if line.startswith("  ") and ("prompts  " in line or "model  " in line)
+    ]
     assert stages
     assert all("reused from the store" in line for line in stages)
     assert figures(folder, "again") == figures(folder, "first")
@@ -136,7 +140,9 @@ def test_the_same_command_again_computes_nothing_and_says_so(folder):
 
 
 def test_another_selector_shares_everything_up_to_the_judgements(folder):
-    done = run(folder, "experiment=micro_fast", "run_dir=positive", "selector=positive_only", "iterations=1", "evaluators=[]")
+    done = run(
+        folder, "experiment=micro_fast", "run_dir=positive", "selector=positive_only", "iterations=1", "evaluators=[]"
+    )
     assert done.returncode == 0, done.stderr
     assert "selector was named alone and brings its partner: optimizer=sft" in done.stdout
     first_iteration = done.stdout.split("iter-01")[1]

@@ -120,7 +120,11 @@ def test_a_frozen_judge_is_a_role_that_exists_in_time():
 def test_an_oracle_judge_needs_data_that_has_a_truth(tmp_path):
     rows = [{"prompt": f"say {i}", "response": f"{i}"} for i in range(40)]
     Path("pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    overrides = [o for o in SMALL if not o.startswith("data.")] + ["data=jsonl", "data.path=pairs.jsonl", "judge=oracle"]
+    overrides = [o for o in SMALL if not o.startswith("data.")] + [
+        "data=jsonl",
+        "data.path=pairs.jsonl",
+        "judge=oracle",
+    ]
     with pytest.raises(UserError, match="ground truth"):
         run(run_config(overrides))
 

@@ -40,7 +40,7 @@ def test_the_gold_verdict_goes_through_the_criteria_and_adds_them_up(seed, met):
     rng = random.Random(seed)
     instruction = world.make_instruction(rng)
     verdict = world.gold_verdict(instruction, world.make_answer(rng, instruction, met))
-    totals = [int(total) for total in re.findall(r", (\d)\.", verdict)]
+    totals = [int(total) for total in re.findall(r", (\d)$", verdict, re.MULTILINE)]
     gains = [after - before for before, after in zip([0, *totals], totals, strict=False)]
     assert gains == [met[criterion] for criterion in world.CRITERIA]
     assert verdict.endswith(f"\nScore: {sum(met.values())}")
