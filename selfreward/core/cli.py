@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from selfreward.core.errors import SelfRewardError, UserError
+from selfreward.core.errors import SelfRewardError, StageError, UserError
+from selfreward.core.plugins import did_you_mean
 
 ASK_TRACEBACK = "HYDRA_FULL_ERROR"
 """Hydra's own switch: with ``HYDRA_FULL_ERROR=1`` errors keep their traceback."""
@@ -20,7 +21,12 @@ ASK_TRACEBACK = "HYDRA_FULL_ERROR"
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Our own bars and messages stand alone; set one of these yourself to hear the libraries as well."""
 
-_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")
+_CONFIG_DIR = ("--config-dir", "-cd")
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", *_CONFIG_DIR)
+_FLAGS = (
+    *_FLAGS_WITH_VALUE, "-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "--shell-completion", "-sc",
+)  # fmt: skip
+"""Hydra's flags that are passed on. The others name another primary config, which nobody has checked, or a pickle."""
 _LOOK_ONLY = ("--hydra-help", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 
 
@@ -72,12 +78,15 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _hydra(arguments: list[str]) -> int:
-    from selfreward.core.compose import check, rewrite
+    from selfreward.core.compose import bring, check, rewrite
 
     flags, overrides = _split(arguments)
     overrides = rewrite(overrides)
+    multirun = "-m" in flags or "--multirun" in flags
     if not any(flag.split("=")[0] in _LOOK_ONLY for flag in flags):
-        check(overrides, multirun="-m" in flags or "--multirun" in flags, config_dir=_config_dir(flags))
+        check(overrides, multirun, _config_dir(flags))
+    elif not multirun:
+        overrides += bring(overrides, _config_dir(flags))
     _launch(flags + overrides)
     return 0
 
@@ -89,6 +98,11 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     rest = iter(arguments)
     for argument in rest:
         if argument.startswith("-"):
+            name = argument.split("=")[0]
+            if name not in _FLAGS:  # Hydra's own parser would take shortened names, too
+                raise UserError(
+                    f"{name}: no such flag; {did_you_mean(name, _FLAGS) or 'there are: ' + ', '.join(_FLAGS)}"
+                )
             flags.append(argument)
             if argument in _FLAGS_WITH_VALUE:
                 flags += [value] if (value := next(rest, None)) is not None else []
@@ -99,10 +113,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _config_dir(flags: Sequence[str]) -> str | None:
     for flag, value in zip(flags, [*flags[1:], ""], strict=False):
-        if flag in ("--config-dir", "-cd"):
-            return value
-        if flag.startswith("--config-dir="):
-            return flag.split("=", 1)[1]
+        name, _, given = flag.partition("=")
+        if name in _CONFIG_DIR:
+            return given or value
     return None
 
 
@@ -129,7 +142,12 @@ def _launch(arguments: list[str]) -> None:
         else:
             os.environ[ASK_TRACEBACK] = before
     if failures:
-        raise failures.pop()
+        ended = list(failures)
+        failures.clear()
+        if len(ended) == 1:
+            raise ended[0]
+        refused = all(isinstance(each, UserError) for each in ended)
+        raise UserError(map(str, ended)) if refused else StageError("\n".join(map(str, ended)))
 
 
 def run_config(overrides: Sequence[str]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from selfreward.core.plugins import KINDS, LIST_KINDS, did_you_mean, registry, s
 
 CONFIG_MODULE = "selfreward.conf"
 _LAUNCHERS = ("hydra._internal.core_plugins.", "hydra_plugins.")
+_LOGGING = ("StreamHandler", "FileHandler", "NullHandler", "Formatter", "handlers.RotatingFileHandler")
 
 
 def rewrite(overrides: Sequence[str]) -> list[str]:
@@ -64,24 +66,46 @@ def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = Non
     Raises:
         UserError: all problems at once.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    unknown = {o.input_line: problem for o in parsed for problem in _unknown_choices(o, config_dir)}
+    parsed, unknown = _parse(overrides, config_dir)
     problems = list(unknown.values())
     if multirun and any(o.key_or_group == "run_dir" for o in parsed):
         problems.append("run_dir names one folder, and a sweep has many: use runs_dir with -m")
     swept = {o.input_line for o in parsed if multirun and o.is_sweep_override()}
     rest = [str(o.input_line) for o in parsed if o.input_line not in unknown and o.input_line not in swept]
     try:
-        compose_run(rest, config_dir)
+        compose_run(rest, config_dir, [o for o in parsed if o.input_line in swept and _is_group(o.key_or_group)])
     except UserError as problem:
         problems += problem.problems
     if problems:
         raise UserError(problems)
 
 
+def _parse(overrides: Sequence[str], config_dir: str | None) -> tuple[list[Override], dict[str | None, str]]:
+    """The overrides, and what is wrong with those that name something unknown."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return parsed, {o.input_line: problem for o in parsed for problem in _unknown_choices(o, config_dir)}
+
+
+def bring(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
+    """The partner's override, for who only looks at the config (which may be wrong in other ways).
+
+    Raises:
+        UserError: something unknown is named.
+    """
+    _, unknown = _parse(overrides, config_dir)
+    if unknown:
+        raise UserError(unknown.values())
+    with _composer(overrides, config_dir) as compose:
+        partner, _ = _partner(compose([]).hydra, overrides)
+    return [partner] if partner else []
+
+
 def _unknown_choices(override: Override, config_dir: str | None) -> Iterator[str]:
     kind = override.key_or_group
     if kind not in KINDS and kind != "experiment":
+        return
+    if kind in LIST_KINDS and override.value() is None:
+        yield f"{override.input_line}: takes a list of names, {kind}=[A,B]; none at all is {kind}=[]"
         return
     if kind in KINDS and kind not in LIST_KINDS and isinstance(override.value(), list | None):
         names = ", ".join(registry().names(kind))
@@ -116,20 +140,28 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def compose_run(overrides: Sequence[str], config_dir: str | None = None) -> RunConfig:
-    """Compose and resolve one run."""
+def compose_run(overrides: Sequence[str], config_dir: str | None = None, swept: Sequence[Override] = ()) -> RunConfig:
+    """Compose and resolve one run; what each ``swept`` group would bring is looked at for code, too."""
+    with _composer(overrides, config_dir) as compose:
+        for more in (f"{o.key_or_group}={name}" for o in swept for name in o.sweep_string_iterator()):
+            if problems := list(_hydra_problems(compose([more]).hydra)):
+                raise UserError([f"{more}: {p}" for p in problems])
+        return _resolve(compose([]), overrides, compose)
+
+
+@contextmanager
+def _composer(overrides: Sequence[str], config_dir: str | None) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
+    """A function that composes the overrides and a few more, with Hydra's own part."""
     from hydra import compose, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
 
     register_schemas()
     GlobalHydra.instance().clear()
-    searchpath = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    folders = [*registry().conf_folders, Path(config_dir).resolve()] if config_dir else []
+    path = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
     with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
         try:
-            composed = compose("config", overrides=[*overrides, *searchpath], return_hydra_config=True)
-            return _resolve(
-                composed, overrides, lambda more: compose("config", overrides=[*overrides, *more, *searchpath])
-            )
+            yield lambda more: compose("config", overrides=[*overrides, *more, *path], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as problem:
             raise UserError(explain(problem)) from problem
 
@@ -149,13 +181,15 @@ def job(config: DictConfig) -> None:
     try:
         run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
     except SelfRewardError as problem:
+        if not str(hydra_config.launcher._target_).startswith(_LAUNCHERS[0]):
+            raise  # another process: its list is not ours
         if hydra_config.mode is not RunMode.RUN:
-            raise
+            problem = type(problem)(f"{' '.join(overrides)}: {problem}")
         failures.append(problem)  # raised again outside Hydra, which would print a message of its own beside ours
 
 
 failures: list[SelfRewardError] = []
-"""How the job of a single run ended, if badly."""
+"""How the jobs that ended badly did."""
 
 
 def _resolve(composed: DictConfig, overrides: Sequence[str], recompose: Any) -> RunConfig:
@@ -164,16 +198,21 @@ def _resolve(composed: DictConfig, overrides: Sequence[str], recompose: Any) -> 
     problems = list(_hydra_problems(hydra_config))
     if problems:
         raise UserError(problems)
-    choices = {k: v for k, v in hydra_config.runtime.choices.items() if isinstance(v, str)}
-    typed = {override.lstrip("+").split("=")[0] for override in overrides}
-    named = {k for k in ("selector", "optimizer") if k in typed or choices.get(k) != default_choices()[k]}
-    partner = partner_override(named, {k: choices.get(k, "") for k in ("selector", "optimizer")})
-    composed = OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"])
+    experiment = hydra_config.runtime.choices.get("experiment") or ""
+    partner, brought = _partner(hydra_config, overrides)
     if partner:
         composed = recompose([partner])
-        brought = f"{(named & {'selector', 'optimizer'}).pop()} was named alone and brings its partner: {partner}"
-        return resolve(composed, choices.get("experiment", ""), brought)
-    return resolve(composed, choices.get("experiment", ""))
+    return resolve(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]), experiment, brought)
+
+
+def _partner(hydra_config: DictConfig, overrides: Sequence[str]) -> tuple[str | None, str]:
+    """The override that brings the partner of the one stage that was named, and the line that says so."""
+    stages = ("selector", "optimizer")
+    chosen = {k: str(hydra_config.runtime.choices.get(k) or "") for k in stages}
+    typed = {override.lstrip("+").split("=")[0] for override in overrides}
+    named = {k for k in stages if k in typed or chosen[k] != default_choices()[k]}
+    partner = partner_override(named, chosen)
+    return partner, f"{named.pop()} was named alone and brings its partner: {partner}" if partner else ""
 
 
 @cache
@@ -198,6 +237,16 @@ def _hydra_problems(hydra_config: DictConfig) -> Iterator[str]:
         k: v for k, v in plain.items() if k in ("launcher", "sweeper", "job_logging", "hydra_logging", "run", "sweep")
     }
     yield from (f"hydra.{p}" for p in forbidden_keys(relevant))
+    for part in ("job_logging", "hydra_logging"):
+        for path, value in _classes(plain.get(part), f"hydra.{part}"):
+            if value not in {f"logging.{name}" for name in _LOGGING}:
+                yield f"{path}={value}: only {', '.join(_LOGGING)} of Python's logging may be named"
+
+
+def _classes(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every ``class`` that ``logging.config`` would import."""
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        yield from [(f"{where}.class", value)] if key == "class" else _classes(value, f"{where}.{key}")
 
 
 def explain(problem: Exception) -> str:

@@ -11,15 +11,27 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from selfreward.core.errors import UserError
 from selfreward.core.options import cross_problems, option, range_problems
-from selfreward.core.plugins import KINDS, LIST_KINDS, Plugin, Registry, did_you_mean, registry, search_folders
+from selfreward.core.plugins import (
+    KINDS,
+    LIST_KINDS,
+    Plugin,
+    Registered,
+    Registry,
+    did_you_mean,
+    registry,
+    search_folders,
+)
 from selfreward.core.rounds import Choice, RoundConfig
+
+if TYPE_CHECKING:
+    from hydra.core.config_store import ConfigStore
 
 CALL_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -54,7 +66,7 @@ class EvaluationOptions:
     max_new_tokens: int = option(512, ge=1)
     """Longest answer, in tokens."""
     judge: Any = None
-    """The judge that evaluators ask where the loop's own judge runs no model (``judge@evaluation.judge=``)."""
+    """The judge that evaluators ask where the loop's own judge runs no model (``evaluation.judge=NAME``)."""
 
 
 @dataclass
@@ -115,14 +127,27 @@ def register_schemas(found: Registry | None = None) -> None:
     config_store.store(group="schema", name="run", node=_untyped(RunOptions), provider="selfreward")
     for kind, names in found.kinds.items():
         for name, providers in names.items():
-            node = {"name": name} | _untyped(providers[0].plugin.config)
-            package = f"{kind}.{name}" if kind in LIST_KINDS else None
-            if not any((folder / kind / f"{name}.yaml").is_file() for folder in search_folders()):
-                config_store.store(group=kind, name=name, node=node, package=package, provider=providers[0].package)
-            config_store.store(group=f"schema/{kind}", name=name, node=node, provider=providers[0].package)
+            _register(config_store, kind, name, providers[0])
     OmegaConf.register_new_resolver(
         "selfreward_searchpath", lambda: [f"file://{folder}" for folder in found.conf_folders], replace=True
     )
+
+
+def _register(config_store: ConfigStore, kind: str, name: str, provider: Registered) -> None:
+    config = provider.plugin.config
+    if _stored.get((kind, name)) is config:
+        return
+    _stored[kind, name] = config
+    node = {"name": name} | _untyped(config)
+    config_store.store(group=f"schema/{kind}", name=name, node=node, provider=provider.package)
+    # a YAML of that name says more than the bare options
+    if not any((folder / kind / f"{name}.yaml").is_file() for folder in search_folders()):
+        package = f"{kind}.{name}" if kind in LIST_KINDS else None
+        config_store.store(group=kind, name=name, node=node, package=package, provider=provider.package)
+
+
+_stored: dict[tuple[str, str], type] = {}
+"""What is in Hydra's ConfigStore already: one process composes more than once."""
 
 
 def _untyped(config: type) -> dict[str, Any]:
@@ -148,8 +173,8 @@ def resolve(composed: DictConfig, experiment: str = "", brought: str = "") -> Ru
     options = _fill(RunOptions, plain, "", problems, known_more=KINDS)
     choices, lists = _choices(groups, problems)
     if options is not None:
-        options.evaluation.judge = _choice("judge", options.evaluation.judge, "evaluation.judge", problems)
         problems += range_problems(options, "run")
+        options.evaluation.judge = _choice("judge", options.evaluation.judge, "evaluation.judge", problems)
     problems += _misfits(choices)
     if problems or options is None:
         raise UserError([p.replace("run.", "", 1) if p.startswith("run.") else p for p in problems])
@@ -166,7 +191,11 @@ def _choices(groups: dict[str, Any], problems: list[str]) -> tuple[dict[str, Cho
                 problems.append(
                     f"{kind}={node}: takes a list of names, such as {kind}=[{', '.join(registry().names(kind)[:2])}]"
                 )
-            found = [_choice(kind, each, f"{kind}.{name}", problems) for name, each in members]
+            chosen = [name for name, each in members if isinstance(each, dict) and "name" in each]
+            for name in (name for name, _ in members if name not in chosen):
+                mend = f"{kind}=[{','.join([*chosen, name])}]"
+                problems.append(f"{kind}.{name}: '{name}' is not chosen; choose it with {mend}")
+            found = [_choice(kind, node[name], f"{kind}.{name}", problems) for name in chosen]
             lists[kind] = tuple(choice for choice in found if choice)
         elif choice := _choice(kind, node, kind, problems):
             choices[kind] = choice
@@ -175,6 +204,8 @@ def _choices(groups: dict[str, Any], problems: list[str]) -> tuple[dict[str, Cho
 
 def _choice(kind: str, node: Any, where: str, problems: list[str]) -> Choice | None:
     """A plugin and its validated config from ``{name: plugin, option: value}``."""
+    if isinstance(node, str):
+        node = {"name": node}
     if not isinstance(node, dict) or not isinstance(node.get("name"), str):
         names = ", ".join(registry().names(kind))
         problems.append(f"{where}: no plugin is chosen; choose one with {where}=NAME ({names})")

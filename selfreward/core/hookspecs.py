@@ -50,6 +50,8 @@ def selfreward_prompt_generators() -> Iterable[Plugin]:
 def selfreward_samplers() -> Iterable[Plugin]:
     """Samplers (stage 2) write candidates. ``sample(prompts, context)`` yields all candidates of one prompt together.
 
+    A stage with ``uses_model = True`` runs the model that its config's ``model: str = "policy"`` names, or the policy.
+
     Example::
 
         class Greedy(Sampler):

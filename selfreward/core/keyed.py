@@ -40,7 +40,8 @@ class KeyedStage:
     @property
     def model(self) -> ModelRef | None:
         """The model the stage runs; None where it runs none."""
-        return self.run.role(self.choice.config.model) if getattr(self.plugin, "uses_model", False) else None
+        role = getattr(self.choice.config, "model", "policy")
+        return self.run.role(role) if getattr(self.plugin, "uses_model", False) else None
 
     def context(self) -> Context:
         """What the plugin is given."""

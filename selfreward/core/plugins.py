@@ -170,7 +170,7 @@ def collect(points: Iterable[EntryPoint], environment: Mapping[str, str]) -> Reg
             continue
         try:
             _register(found, point, package)
-        except Exception as problem:  # a stranger's module may raise anything while it is imported
+        except (Exception, SystemExit) as problem:  # a stranger's module may raise anything while it is imported
             found.broken[package] = f"{type(problem).__name__}: {problem}"
     return found
 
@@ -199,7 +199,10 @@ def _results(found: Registry, module: Any, hook: str) -> list[Any]:
 
 
 def _provided(found: Registry, module: Any, hook: str) -> list[Plugin]:
-    plugins = [plugin for result in _results(found, module, hook) for plugin in result]
+    results = _results(found, module, hook)
+    if None in results:
+        raise TypeError(f"{hook}() returned nothing; it must return a list of selfreward.Plugin records")
+    plugins = [plugin for result in results for plugin in result]
     for plugin in plugins:
         if not isinstance(plugin, Plugin):
             raise TypeError(f"{hook}() must return selfreward.Plugin records, got {type(plugin).__name__}")

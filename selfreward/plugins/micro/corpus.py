@@ -159,8 +159,10 @@ def mediocre_answer(rng: random.Random, instruction: Instruction, quality: float
 
 
 def model_answer(rng: random.Random) -> Document:
-    """A perfect answer, as in a textbook."""
+    """A perfect answer, as in a textbook; mostly with two words to use, since the second is the hard one to copy."""
     instruction = draw_instruction(rng)
+    if len(instruction.words) == 1 and rng.random() < 0.6:
+        instruction = draw_instruction(rng)
     answer = make_answer(rng, instruction, dict.fromkeys(CRITERIA, True))
     return [(f"Exercise: {instruction.text}\nModel answer:", False), (f" {answer}", True)]
 
@@ -198,11 +200,11 @@ def _any_answer(rng: random.Random) -> tuple[Instruction, str]:
 
 
 MIXTURE: tuple[tuple[Callable[[random.Random], Document], float], ...] = (
-    (school_exercise, 0.24),
-    (page, 0.21),
-    (model_answer, 0.06),
+    (school_exercise, 0.22),
+    (page, 0.18),
+    (model_answer, 0.15),
     (task_list, 0.08),
-    (notes, 0.28),
-    (review, 0.13),
+    (notes, 0.25),
+    (review, 0.12),
 )
 """Kinds of documents and their shares (of documents, not of tokens)."""

@@ -313,9 +313,10 @@ def careless_verdict(rng: random.Random, instruction: Instruction, answer: str) 
 
 
 def _checklist(instruction: Instruction, met: Mapping[str, bool], found: Mapping[str, bool]) -> str:
-    """A line for each point, without full stops: what an answer ends with must not end a verdict.
+    """A line for each point, without full stops: nothing in a verdict looks like the end of an answer.
 
-    Preference training makes the model end its turn after a full stop; a checklist that had them lost its score.
+    In a layout of sentences, training on answers broke the judge: verdicts ended before their score or ran on past
+    the last point.
     """
     points, total = [], 0
     for criterion in CRITERIA:

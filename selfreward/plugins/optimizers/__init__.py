@@ -1,0 +1,1 @@
+"""Optimizers (stage 5): how the next model is trained."""
