@@ -28,9 +28,9 @@ _PUBLIC = {
     "rounds": ["Recipe", "Round", "RoundConfig"],
     "rubric": ["Rubric"],
     "stages": [
-        "EvaluationContext", "Evaluator", "FileContext", "Filter", "Judge", "Metric", "Optimizer", "OptimizerConfig",
-        "PromptGenerator",
-        "Sampler", "Selector", "Stage", "StageContext", "TrainingContext", "TrainingSet",
+        "EvaluationContext", "Evaluator", "FileContext", "Filter", "Finding", "Judge", "Metric", "Monitor", "Optimizer",
+        "OptimizerConfig", "PromptGenerator", "Sampler", "Selector", "Severity", "Stage", "StageContext",
+        "TrainingContext", "TrainingSet",
     ],
     "verdict": ["read_score"],
 }  # fmt: skip

@@ -86,6 +86,7 @@ class RunOptions:
     optimizer: Any = None
     engine: Any = None
     evaluators: Any = field(default_factory=dict)
+    monitors: Any = field(default_factory=dict)
     iterations: int = option(2, ge=0)
     """Loop rounds after M1; 2 gives M3."""
     seed: int = option(0, ge=0)

@@ -211,6 +211,26 @@ def selfreward_evaluators() -> Iterable[Plugin]:
 
 
 @hookspec
+def selfreward_monitors() -> Iterable[Plugin]:
+    """Monitors watch a run and change nothing: health gates, trackers, reports (:class:`selfreward.Monitor`).
+
+    A monitor is told of the same events as the lifecycle hooks below, and has options: ``monitors.<name>.<option>``.
+
+    Example::
+
+        class Patience(Monitor):
+            def iteration_finished(self, event):
+                for m in event.metrics:
+                    if m.metric == "win" and m.value < self.config.least:
+                        yield Finding(Severity.stop, f"{event.model} wins {m.value:.0%} only")
+
+        @hookimpl
+        def selfreward_monitors():
+            return [Plugin("patience", "my_package.patience:Patience", PatienceConfig, source="")]
+    """
+
+
+@hookspec
 def selfreward_recipes() -> Iterable[Plugin]:
     """Recipes say which rounds come before the loop and how often it runs.
 

@@ -39,10 +39,11 @@ KINDS = {
     "optimizer": "selfreward_optimizers",
     "engine": "selfreward_engines",
     "evaluators": "selfreward_evaluators",
+    "monitors": "selfreward_monitors",
 }
 """Config group -> the hook that registers its plugins. Groups in the plural take a list."""
 
-LIST_KINDS = ("prompt_filters", "candidate_filters", "pair_filters", "evaluators")
+LIST_KINDS = ("prompt_filters", "candidate_filters", "pair_filters", "evaluators", "monitors")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from selfreward.core.config import Match, RunConfig
 from selfreward.core.context import EngineRoom, Files
-from selfreward.core.errors import UserError
+from selfreward.core.errors import StageError, UserError
 from selfreward.core.events import Event
 from selfreward.core.keyed import KeyedStage, Propose, Sample, Score, Select, Update
 from selfreward.core.measure import Measurement, measure
@@ -23,12 +23,14 @@ from selfreward.core.preflight import base_model, preflight
 from selfreward.core.progress import Screen
 from selfreward.core.records import Prompt, digest, training_kind
 from selfreward.core.rounds import Choice, Round, RoundConfig
-from selfreward.core.stages import Metric
+from selfreward.core.stages import Metric, Severity
 from selfreward.core.store import Artifact, Store, file_digest
 from selfreward.core.summary import print_summary, round_metrics
 
 FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
            "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+
+STYLES = {Severity.note: "", Severity.warning: "yellow"}
 
 
 def run(config: RunConfig) -> Path:
@@ -47,7 +49,7 @@ def run(config: RunConfig) -> Path:
         this.end()
     except BaseException as problem:
         print_summary(this.screen, this.metrics)  # the numbers so far
-        registry().call("selfreward_run_failed", event=Event(this.folder, error=str(problem) or type(problem).__name__))
+        this.tell("run_failed", error=str(problem) or type(problem).__name__)
         raise
     finally:
         this.room.release()
@@ -68,6 +70,7 @@ class Run:
         self.model_config = self.choices["model"].config
         self.files = Files(self.data, self.model_config)
         self.folder = run_folder(config)
+        self.monitors = [choice.build() for choice in config.lists["monitors"]]
         self.metrics: list[Metric] = []
         self._sets: dict[str, Artifact] = {}
         self._made: dict[str, Round] = {}
@@ -92,7 +95,7 @@ class Run:
             self.screen.line(self.config.brought)
         for refusal in getattr(self.data, "refused", [])[:5]:
             self.screen.line(f"data row left out: {refusal}", "yellow")
-        registry().call("selfreward_run_started", event=Event(self.folder, config=self.config.composed))
+        self.tell("run_started", config=self.config.composed)
 
     def rounds(self) -> Iterator[Round]:
         """The recipe's rounds in order."""
@@ -101,7 +104,7 @@ class Run:
     def loop_round(self) -> Round:
         """The round that the top-level groups configure."""
         stages: dict[str, Any] = {f.name: self.choices[f.name] for f in fields(RoundConfig)}
-        stages |= {kind: self.config.lists[kind] for kind in LIST_KINDS if kind != "evaluators"}
+        stages |= {kind: self.config.lists[kind] for kind in LIST_KINDS if kind.endswith("filters")}
         return Round("loop", **stages)
 
     # ------------------------------------------------------------------ what keys are made of
@@ -204,17 +207,16 @@ class Run:
         name = stage.name.replace("_", " ")
         self.screen.stage_done(name, count, unit, seconds, _note(stage.name, figures), artifact.reused)
         model = stage.model.name if stage.model else stage.round.makes if stage.name == "model" else ""
-        event = Event(
-            self.folder,
-            stage.round.name,
-            stage.round.iteration,
-            stage.name,
-            model,
-            artifact.folder,
-            figures,
-            artifact.reused,
+        self.tell(
+            "stage_finished",
+            round=stage.round.name,
+            iteration=stage.round.iteration,
+            stage=stage.name,
+            model=model,
+            folder=artifact.folder,
+            figures=figures,
+            reused=artifact.reused,
         )
-        registry().call("selfreward_stage_finished", event=event)
 
     def finish(self, round: Round, policy: ModelRef, *tables: Artifact) -> None:
         """The new model takes its role."""
@@ -247,11 +249,29 @@ class Run:
         self._previous = measure(self, self.role(name), self._previous)
         self.metrics += self._previous.metrics
         self._write_metrics()
-        event = Event(
-            self.folder, round.name if round else "", round.iteration if round else 0, model=name,
+        self.tell(
+            "iteration_finished",
+            round=round.name if round else "",
+            iteration=round.iteration if round else 0,
+            model=name,
             metrics=[m for m in self.metrics if m.model == name],
-        )  # fmt: skip
-        registry().call("selfreward_iteration_finished", event=event)
+        )
+
+    def tell(self, what: str, **facts: Any) -> None:
+        """Tell lifecycle hooks and monitors of an event, and show what they have to say.
+
+        Raises:
+            StageError: a monitor stops the run.
+        """
+        event = Event(self.folder, **facts)
+        registry().call(f"selfreward_{what}", event=event)
+        findings = [finding for monitor in self.monitors for finding in getattr(monitor, what)(event)]
+        for finding in findings:
+            if finding.severity is not Severity.stop:
+                self.screen.line(f"  {finding.severity.value}: {finding.text}", STYLES[finding.severity])
+        stops = [finding.text for finding in findings if finding.severity is Severity.stop]
+        if stops and what != "run_failed":
+            raise StageError("; ".join(stops))
 
     def measured(self, name: str, artifact: Artifact, seconds: float) -> None:
         """Tell the user that an evaluation is done."""
@@ -275,7 +295,7 @@ class Run:
         if final.name in self._made:
             self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / FOLDERS['model']}")
         self.screen.line(f"look at rows python -m selfreward show {self.folder}")
-        registry().call("selfreward_run_finished", event=Event(self.folder, metrics=self.metrics))
+        self.tell("run_finished", metrics=self.metrics)
 
 
 def plain(config: Any) -> dict[str, Any]:

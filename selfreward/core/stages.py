@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from selfreward.core.data import Data
 from selfreward.core.engine import Completion, Request
+from selfreward.core.events import Event
 from selfreward.core.model import ModelConfig, ModelRef
 from selfreward.core.records import AnsweredPrompt, Candidate, JudgedPrompt, Judgement, Prompt, Record, TrainingRow
 from selfreward.core.rubric import Rubric
@@ -231,3 +233,50 @@ class Evaluator(Stage):
     @abstractmethod
     def evaluate(self, context: EvaluationContext) -> Iterable[Metric]:
         """The figures of ``context.model``: :class:`Metric` records that name it."""
+
+
+class Severity(Enum):
+    """What a finding means for the run."""
+
+    note = "note"
+    warning = "warning"
+    stop = "stop"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a monitor has to say: the numbers, the likely cause, and the knob that helps."""
+
+    severity: Severity
+    text: str
+
+
+class Monitor:
+    """Watches a run: health gates, trackers, reports. It sees finished stages and changes nothing.
+
+    Each method may return findings: notes and warnings are shown, a ``stop`` ends the run with exit code 3; what is
+    done stays done. Artifacts that were reused are told like new ones (``event.reused``).
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def run_started(self, event: Event) -> Iterable[Finding]:
+        """The config is valid and work begins."""
+        return ()
+
+    def stage_finished(self, event: Event) -> Iterable[Finding]:
+        """A stage's artifact is complete: ``event.folder``, ``event.figures``."""
+        return ()
+
+    def iteration_finished(self, event: Event) -> Iterable[Finding]:
+        """A model has been made and measured: ``event.model``, ``event.metrics``."""
+        return ()
+
+    def run_finished(self, event: Event) -> Iterable[Finding]:
+        """Everything is done: ``event.metrics`` holds all figures, ``event.run_dir / "metrics.json"`` is written."""
+        return ()
+
+    def run_failed(self, event: Event) -> Iterable[Finding]:
+        """The run ends with ``event.error``."""
+        return ()

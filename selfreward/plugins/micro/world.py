@@ -173,12 +173,16 @@ def _spoil_words(rng: random.Random, words: Sequence[str]) -> list[str]:
 
 
 def _sentences_about(rng: random.Random, topic: str, nouns: Sequence[str]) -> list[str]:
-    """Spread the nouns, in any order, over sentences that hold one or two of them."""
-    waiting = rng.sample(nouns, len(nouns))
+    """Spread the nouns, in their order, over sentences that hold one or two of them.
+
+    People take up words in the order in which they were asked for; in any order, so small a model never learnt to say
+    the second word instead of the first one again.
+    """
+    waiting = list(nouns)
     sentences = []
     while waiting:
-        noun = waiting.pop()
-        other = waiting.pop() if waiting and rng.random() < 0.5 else None
+        noun = waiting.pop(0)
+        other = waiting.pop(0) if waiting and rng.random() < 0.5 else None
         sentences.append(make_sentence(rng, topic, noun, other))
     return sentences
 
