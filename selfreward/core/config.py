@@ -91,6 +91,8 @@ class RunOptions:
     """Loop rounds after M1; 2 gives M3."""
     seed: int = option(0, ge=0)
     """Seed of everything: data, sampling, training."""
+    dry_run: bool = False
+    """Check everything and print what would be done: rounds, models, rows, tokens, disk, what the store has."""
     run_dir: str | None = None
     """Folder of this run; None = <runs_dir>/<experiment>/<choices>-<signature>."""
     runs_dir: str = "runs"

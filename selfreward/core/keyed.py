@@ -16,6 +16,7 @@ from selfreward.core.errors import SelfRewardError, StageError
 from selfreward.core.model import ModelRef
 from selfreward.core.progress import Bar, Stopwatch
 from selfreward.core.records import AnsweredPrompt, Candidate, JudgedPrompt, Judgement, Prompt, Record, TrainingRow
+from selfreward.core.reuse import why_new
 from selfreward.core.rounds import Choice, Round
 from selfreward.core.sieve import Sieve
 from selfreward.core.stages import TrainingContext, TrainingSet
@@ -55,7 +56,7 @@ class KeyedStage:
             "iteration": self.round.iteration,
             "seed": self.run.seed,
             "plugin": self.run.identity(self.choice, self.plugin),
-            "model": self.model.key if self.model else None,
+            "model": [self.model.name, self.model.key] if self.model else None,
             "data": self.run.data_key,
             **inputs,
         }
@@ -64,13 +65,23 @@ class KeyedStage:
     def make(self, key: Key, total: float | None, work: Callable[[Artifact, Bar], None]) -> Artifact:
         """The artifact of a key: from the store when it is there, else by ``work``, on from the last whole shard."""
         artifact = self.run.store.artifact(key)
+        if self.run.options.dry_run:
+            return self.plan(artifact, total)
         watch = Stopwatch()
         with self.run.store.lock(artifact):
             artifact.reused = artifact.is_finished()
             if not artifact.reused:
+                why = why_new(self.run.store, artifact)
                 with self.run.screen.bar(self.name.replace("_", " "), total) as bar:
                     work(artifact, bar)
-        self.run.stage_finished(self, artifact, watch.seconds)
+        self.run.stage_finished(self, artifact, watch.seconds, "" if artifact.reused else why)
+        return artifact
+
+    def plan(self, artifact: Artifact, rows: float | None) -> Artifact:
+        """Take note of what would be done, and do nothing."""
+        artifact.reused = artifact.is_finished()
+        artifact.expected = len(artifact) if artifact.reused else None if rows is None else int(rows)
+        self.run.plan.stage(self, artifact, artifact.expected)
         return artifact
 
     def map_shards(
@@ -136,7 +147,9 @@ class Propose(KeyedStage):
         """The prompts."""
         filters = [self.run.identity(choice) for choice in self.round.prompt_filters]
         wanted = self.choice.config.n
-        return self.make(self.key(filters=filters), wanted, lambda artifact, bar: self._fill(artifact, bar, wanted))
+        split = getattr(self.choice.config, "split", None)
+        rows = len(self.run.data.split(split, self.run.seed)) if wanted is None and split else wanted
+        return self.make(self.key(filters=filters), rows, lambda artifact, bar: self._fill(artifact, bar, wanted))
 
     def _fill(self, artifact: Artifact, bar: Bar, wanted: int | None) -> None:
         context = self.context()
@@ -200,7 +213,8 @@ class Sample(KeyedStage):
         """The candidates."""
         filters = [self.run.identity(choice) for choice in self.round.candidate_filters]
         key = self.key(prompts=prompts.key.hash, filters=filters)
-        return self.make(key, len(prompts), lambda artifact, bar: self._fill(artifact, bar, prompts))
+        rows = _expected(prompts, getattr(self.choice.config, "n", 1)) if self.run.options.dry_run else len(prompts)
+        return self.make(key, rows, lambda artifact, bar: self._fill(artifact, bar, prompts))
 
     def _fill(self, artifact: Artifact, bar: Bar, prompts: Artifact) -> None:
         sieve = Sieve(self.round.candidate_filters, duplicates=True)
@@ -240,7 +254,7 @@ class Score(KeyedStage):
         def fill(artifact: Artifact, bar: Bar) -> None:
             self.map_shards(artifact, Judgement, bar, answered_shards(prompts, candidates), self._work)
 
-        return self.make(key, len(candidates), fill)
+        return self.make(key, _expected(candidates), fill)
 
     def _work(self, shard: list[AnsweredPrompt], context: Context) -> list[Judgement]:
         expected = [c.candidate_id for group in shard for c in group.candidates]
@@ -279,7 +293,7 @@ class Select(KeyedStage):
 
             self.map_shards(artifact, self.plugin.writes, bar, judged, work, sieve)
 
-        return self.make(key, len(prompts), fill)
+        return self.make(key, _expected(prompts), fill)
 
     def _work(self, shard: list[JudgedPrompt], context: Context, sieve: Sieve) -> list[TrainingRow]:
         rows: list[TrainingRow] = []
@@ -313,8 +327,8 @@ class Update(KeyedStage):
         Raises:
             StageError: there is nothing to train on.
         """
-        rows = sum(len(artifact) for artifact in training)
-        if not rows:
+        rows = sum(_expected(artifact) or 0 for artifact in training)
+        if not rows and not self.run.options.dry_run:
             raise StageError(self.run.nothing_to_train_on(self.round))
         key = self.key(
             training=[a.key.hash for a in training],
@@ -322,7 +336,8 @@ class Update(KeyedStage):
             reference=self.reference.key,
             model_config=self.run.training_identity(),
         )
-        artifact = self.make(key, None, lambda artifact, bar: self._fill(artifact, bar, training, rows))
+        total = rows if self.run.options.dry_run else None  # the bar counts optimizer steps, known when they begin
+        artifact = self.make(key, total, lambda artifact, bar: self._fill(artifact, bar, training, rows))
         return ModelRef(self.round.makes, str(artifact.folder), artifact.key.hash, self.run.model_config)
 
     def _fill(self, artifact: Artifact, bar: Bar, training: Sequence[Artifact], rows: int) -> None:
@@ -379,6 +394,12 @@ def count_verdicts(rows: Iterable[Judgement], context: Context) -> None:
     for row in rows:
         unreadable = sum(vote is None for vote in row.votes)
         context.count(votes=len(row.votes), unreadable=unreadable, unscored=row.score is None)
+
+
+def _expected(artifact: Artifact, each: int = 1) -> int | None:
+    """Rows the artifact has, or will have at most; None when nobody can tell."""
+    rows = len(artifact) if artifact.manifest else artifact.expected
+    return None if rows is None else rows * each
 
 
 def _size(shard: Sequence[Any]) -> int:

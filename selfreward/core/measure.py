@@ -37,6 +37,10 @@ def measure(run: Run, ref: ModelRef, previous: Measurement | None) -> Measuremen
         return Measurement(ref.name)
     held_out = [row.prompt for row in run.data.split("evaluation", run.seed)][: run.options.evaluation.n]
     table = _answer(run, ref, held_out)
+    if run.options.dry_run:
+        names = ", ".join(choice.name for choice in run.config.lists["evaluators"])
+        run.plan.evaluation(ref.name, len(held_out), run.options.evaluation.max_new_tokens, names, table.is_finished())
+        return Measurement(ref.name)
     answers = [AnsweredPrompt(p, [c]) for p, c in zip(held_out, table.rows(Candidate), strict=True)]
     done = Measurement(ref.name, answers, table.key.hash)
     lengths = [len(group.candidates[0].text) for group in answers]
@@ -51,7 +55,12 @@ def measure(run: Run, ref: ModelRef, previous: Measurement | None) -> Measuremen
 def _answer(run: Run, ref: ModelRef, held_out: list[Prompt]) -> Artifact:
     options = run.options.evaluation
     how = Sampling(options.temperature, options.top_p, 0, options.max_new_tokens)
-    parts = {"model": ref.key, "prompts": [p.prompt_id for p in held_out], "sampling": repr(how), "seed": run.seed}
+    parts = {
+        "model": [ref.name, ref.key],
+        "prompts": [p.prompt_id for p in held_out],
+        "sampling": repr(how),
+        "seed": run.seed,
+    }
     artifact = run.store.artifact(Key("answers", parts | run.execution_parts()))
 
     def fill(bar: Bar) -> None:
@@ -70,7 +79,8 @@ def _answer(run: Run, ref: ModelRef, held_out: list[Prompt]) -> Artifact:
             bar.settle(len(shard))
         artifact.finish()
 
-    _once(run, artifact, f"{ref.name} answers", len(held_out), fill)
+    if not run.options.dry_run:
+        _once(run, artifact, f"{ref.name} answers", len(held_out), fill)
     return artifact
 
 

@@ -24,12 +24,27 @@ _RULES = {
 }
 
 
-def option(default: Any, **bounds: float) -> Any:
-    """A dataclass field with bounds: ``ge``, ``gt``, ``le``, ``lt``. None passes where the type allows None."""
+def option(default: Any, *, execution: bool = False, **bounds: float) -> Any:
+    """A dataclass field with bounds: ``ge``, ``gt``, ``le``, ``lt``. None passes where the type allows None.
+
+    ``execution=True`` says that the option changes how work is done and not a byte of what comes out, so that stages
+    done under one value are reused under another (unless ``store.match=exact``).
+    """
     unknown = set(bounds) - set(_RULES)
     if unknown:
         raise TypeError(f"option() takes {', '.join(_RULES)}; got {', '.join(sorted(unknown))}")
-    return dataclasses.field(default=default, metadata=bounds)
+    return dataclasses.field(default=default, metadata=bounds | {"execution": execution})
+
+
+def without_execution(config: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a config dataclass, in canonical form, less those that change nothing of the result."""
+    kept = [field.name for field in dataclasses.fields(config) if not field.metadata.get("execution")]
+    return {
+        name: without_execution(value, settings[name]) if dataclasses.is_dataclass(value) else settings[name]
+        for name in kept
+        if name in settings
+        for value in [getattr(config, name)]
+    }
 
 
 def range_problems(config: Any, where: str) -> Iterator[str]:

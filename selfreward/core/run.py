@@ -18,6 +18,8 @@ from selfreward.core.events import Event
 from selfreward.core.keyed import KeyedStage, Propose, Sample, Score, Select, Update
 from selfreward.core.measure import Measurement, measure
 from selfreward.core.model import ModelRef
+from selfreward.core.options import without_execution
+from selfreward.core.plan import Plan
 from selfreward.core.plugins import LIST_KINDS, did_you_mean, registry
 from selfreward.core.preflight import base_model, preflight
 from selfreward.core.progress import Screen
@@ -71,6 +73,7 @@ class Run:
         self.files = Files(self.data, self.model_config)
         self.folder = run_folder(config)
         self.monitors = [choice.build() for choice in config.lists["monitors"]]
+        self.plan = Plan()
         self.metrics: list[Metric] = []
         self._sets: dict[str, Artifact] = {}
         self._made: dict[str, Round] = {}
@@ -87,6 +90,8 @@ class Run:
         base = base_model(self.choices["model"])
         self._models = {"base": base, "M0": replace(base, name="M0"), "policy": replace(base, name="M0")}
         self.data_key = self._data_key()
+        if self.options.dry_run:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config.composed)))
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
@@ -113,10 +118,12 @@ class Run:
         """What a plugin contributes to a key: name, source, options, and the files it reads."""
         plugin = plugin or choice.build()
         files = plugin.files(self.files) if hasattr(plugin, "problems") and hasattr(plugin, "files") else ()
+        options = plain(choice.config)
+        exact = self.options.store.match is Match.exact
         return {
             "name": choice.name,
             "source": choice.plugin.source_digest(),
-            "options": plain(choice.config),
+            "options": options if exact else without_execution(choice.config, options),
             "files": [file_digest(Path(path)) for path in files],
         }
 
@@ -186,17 +193,17 @@ class Run:
             + (f" (reference {update.reference.name})" if preference else "")
             + (f", with the set of {', '.join(round.train_on)}" if round.train_on else ""),
         ]
-        self.screen.rule(f"{round.folder}: {update.start.name} → {round.makes}")
-        self.screen.line("  " + " · ".join(parts))
         self._seconds[round.makes] = 0.0
         self._stage_figures = {}
+        self.screen.rule(f"{round.folder}: {update.start.name} → {round.makes}")
+        self.screen.line("  " + " · ".join(parts))
         return stages
 
     def earlier_sets(self, round: Round) -> list[Artifact]:
         """The training sets of the earlier rounds this one trains on as well."""
         return [self._sets[name] for name in round.train_on]
 
-    def stage_finished(self, stage: KeyedStage, artifact: Artifact, seconds: float) -> None:
+    def stage_finished(self, stage: KeyedStage, artifact: Artifact, seconds: float, why_new: str = "") -> None:
         """Tell the user and the lifecycle plugins; link the artifact into the run's folder."""
         figures = artifact.figures
         self._seconds[stage.round.makes] += figures.get("seconds", 0.0)
@@ -206,6 +213,8 @@ class Run:
         unit = stage.unit if stage.name != "model" else "rows"
         name = stage.name.replace("_", " ")
         self.screen.stage_done(name, count, unit, seconds, _note(stage.name, figures), artifact.reused)
+        if why_new:
+            self.screen.line(f"  {'':<20} not in the store: {why_new}", "dim")
         model = stage.model.name if stage.model else stage.round.makes if stage.name == "model" else ""
         self.tell(
             "stage_finished",
@@ -223,6 +232,8 @@ class Run:
         self._models[round.makes] = self._models["policy"] = policy
         self._sets[round.name] = tables[-1]
         self._made[round.makes] = round
+        if self.options.dry_run:
+            return
         self.metrics += round_metrics(round.makes, self._stage_figures, self._seconds[round.makes])
 
     def nothing_to_train_on(self, round: Round) -> str:
@@ -247,6 +258,8 @@ class Run:
         """Run the evaluators on a model; its figures are artifacts like any other."""
         round = self._made.get(name)
         self._previous = measure(self, self.role(name), self._previous)
+        if self.options.dry_run:
+            return
         self.metrics += self._previous.metrics
         self._write_metrics()
         self.tell(
@@ -289,6 +302,8 @@ class Run:
 
     def end(self) -> None:
         """Print the table and say where everything is."""
+        if self.options.dry_run:
+            return self.plan.show(self.screen, Path(self.role("base").path))
         print_summary(self.screen, self.metrics)
         final = self.role("policy")
         self.screen.line(f"\nmetrics      {self.folder / 'metrics.json'}")

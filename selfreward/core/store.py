@@ -59,6 +59,8 @@ class Artifact:
         self.key = key
         self.reused = False
         """Whether it was complete before this process came."""
+        self.expected: int | None = None
+        """Rows it will have at most, where nothing was worked on (``dry_run``)."""
         self._shards: list[Shard] | None = None
 
     def __repr__(self) -> str:

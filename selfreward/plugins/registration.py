@@ -19,6 +19,7 @@ from selfreward.plugins.judges.llm_cot import LlmCotConfig
 from selfreward.plugins.judges.oracle import OracleConfig as OracleJudgeConfig
 from selfreward.plugins.judges.random_score import RandomConfig
 from selfreward.plugins.models.hf import HuggingFaceConfig
+from selfreward.plugins.monitors.health import HealthConfig
 from selfreward.plugins.optimizers.preference import DpoConfig, IpoConfig
 from selfreward.plugins.optimizers.sft import SftConfig
 from selfreward.plugins.pair_filters.length_ratio import LengthRatioConfig
@@ -124,6 +125,12 @@ def selfreward_evaluators() -> list[Plugin]:
         Plugin("judge_agreement", f"{at}.judge_agreement:JudgeAgreement", JudgeAgreementConfig, source),
         Plugin("head_to_head", f"{at}.head_to_head:HeadToHead", HeadToHeadConfig, source),
     ]
+
+
+@hookimpl
+def selfreward_monitors() -> list[Plugin]:
+    """Who watches a run."""
+    return [Plugin("health", f"{_HERE}.monitors.health:Health", HealthConfig, f"{_PAPER} §3.2, arXiv:2404.19733 §2")]
 
 
 @hookimpl

@@ -71,7 +71,8 @@ def test_the_example_overrides_what_the_base_class_asks_for(name):
     [shown] = [node for node in ast.parse(example(name)).body if isinstance(node, ast.ClassDef)]
     base = getattr(selfreward, ast.unparse(shown.bases[0]))
     methods = {function.name: function for function in shown.body if isinstance(function, ast.FunctionDef)}
-    assert base.__abstractmethods__ <= set(methods)
+    asked = getattr(base, "__abstractmethods__", None)  # a monitor has none: it is told of what it wants to know
+    assert asked <= set(methods) if asked is not None else set(methods) & set(vars(base))
     for method, function in methods.items():
         wanted = list(inspect.signature(getattr(base, method)).parameters)
         row = {"prompt": "row", "candidate": "row", "pair": "row"}  # a filter calls its row by what it is

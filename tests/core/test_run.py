@@ -176,3 +176,50 @@ def test_a_run_folder_is_named_by_what_differs_and_is_stable():
     assert plain != seeded
     assert "judge=random" in seeded.name
     assert "seed=3" in seeded.name
+
+
+def test_a_dry_run_tells_the_plan_and_touches_nothing(tmp_path, capsys):
+    before = set(tmp_path.rglob("*"))
+    run(run_config([*SMALL, "dry_run=true", "evaluators=[oracle]"]))
+    said = capsys.readouterr().out
+    assert set(tmp_path.rglob("*")) == before
+    assert "iter-01: M1 → M2" in said
+    rows = [line.split() for line in said.splitlines() if line.startswith("iter-01  ")]
+    assert [row[-3:] for row in rows] == [
+        ["4", "4", "96"], ["16", "16", "768"], ["16", "32", "1,280"], ["4", "-", "-"], ["4", "-", "-"],
+    ]  # fmt: skip
+    assert "3 checkpoints" in said
+
+
+def test_a_dry_run_knows_what_the_store_has(capsys):
+    run(run_config([*SMALL, "judge=random"]))
+    capsys.readouterr()
+    run(run_config([*SMALL, "judge=random", "selector=positive_only", "optimizer=sft", "dry_run=true"]))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("iter-01  ")]
+    assert ["in the store" in line for line in lines] == [True, True, True, False, False]
+
+
+def test_what_is_not_reused_is_explained(capsys):
+    run(run_config([*SMALL, "judge=random"]))
+    capsys.readouterr()
+    run(run_config([*SMALL, "judge=length", "sampler.temperature=0.9"]))
+    said = capsys.readouterr().out.split("iter-01")[1]
+    assert "not in the store: nucleus.temperature 0.9, was 1.0" in said
+    assert "not in the store: length, was random" in said
+    assert "not in the store: other judgements" in said
+
+
+def test_an_edited_rubric_is_noticed(tmp_path, capsys):
+    rubric = tmp_path / "mine.yaml"
+    text = (Path(__file__).parents[2] / "conf" / "rubric" / "micro.yaml").read_text(encoding="utf-8")
+    rubric.write_text(text, encoding="utf-8")
+    overrides = [*SMALL, f"judge.rubric={rubric}", "sampler.n=2"]
+    # a judge that is never taught may leave nothing to train on; the judgements are there all the same
+    for edit in ("", "\n# a comment that changes the bytes\n"):
+        rubric.write_text(text + edit, encoding="utf-8")
+        try:
+            run(run_config(overrides))
+        except StageError as ended:
+            assert "nothing is left to train on" in str(ended)
+        said = capsys.readouterr().out
+    assert "not in the store: a file that llm_cot reads was edited" in said

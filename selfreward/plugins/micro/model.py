@@ -1,4 +1,4 @@
-"""``model=micro``: M0, a Llama-architecture checkpoint of 742,528 parameters that is shipped with the package."""
+"""``model=micro``: M0, a Llama-architecture checkpoint of 717,952 parameters that is shipped with the package."""
 
 from __future__ import annotations
 

@@ -9,6 +9,10 @@ TRL brings the loss, the Hugging Face ``Trainer`` brings the loop (AdamW, accumu
 - **precision**: full training keeps float32 weights (a step of 1e-6 is lost in bfloat16) and computes in bfloat16 where
   a GPU runs a bfloat16 model; the checkpoint is saved in the model's own precision.
 - **silence**: no telemetry, no progress bars, no reports; progress goes to ``context.progress``.
+- **resume**: killed at any moment and started again, training goes on from the last whole checkpoint in
+  ``context.work`` and ends as if undisturbed, on a CPU in float32 to the bit. Weights, AdamW's moments, the schedule,
+  random states and logs are in the checkpoint; the reference's log-probabilities are computed again; the order of the
+  rows is drawn from seed and epoch alone, as the trainer would otherwise draw it from random states that have moved on.
 """
 
 from __future__ import annotations
@@ -19,14 +23,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from selfreward import OptimizerConfig, StageError, option
+from selfreward.plugins.optimizers.checkpoints import delete_torn, last_checkpoint, seal_checkpoint
 
 if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
+    from torch.utils.data import Sampler
     from transformers import PreTrainedModel, Trainer, TrainerCallback
 
     from selfreward import Chat, Message, ModelConfig, ModelRef, TrainingContext
@@ -79,6 +86,8 @@ class TrainingOptions(OptimizerConfig):
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
     threads: int = option(0, ge=0)
     """CPU threads; 0 = one for models below 50 million parameters, else torch's own number."""
+    checkpoint_steps: int = option(200, ge=0, execution=True)
+    """Optimizer steps between checkpoints from which killed training goes on; 0 = none."""
 
     def problems(self) -> list[str]:
         """Rules between options."""
@@ -142,7 +151,7 @@ def train(
             **extra,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=_whole_checkpoint(trainer))
     save(trainer, chat, context)
     steps = [logs for logs in trainer.state.log_history if "loss" in logs]
     tail = steps[-max(1, len(steps) // 5) :]
@@ -285,13 +294,63 @@ def _silent(trainer_class: type[Trainer]) -> type[Trainer]:
             """Nobody reads the count, and it walks all modules in every step."""
             return 0
 
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """Nobody reads a card of a checkpoint that is thrown away."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+            """As the trainer's, with an order that depends on seed and epoch alone."""
+            return _in_epochs(super()._get_train_sampler(train_dataset), self)
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            """As the trainer's, sealed when every process has written its part."""
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.is_world_process_zero():
+                seal_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
     return Silent
+
+
+def _in_epochs(sampler: Any, trainer: Trainer) -> Sampler:
+    """A sampler whose order in an epoch is the same whether or not this process went through those before."""
+    import torch
+    from torch.utils.data import Sampler
+
+    class InEpochs(Sampler):
+        def __len__(self) -> int:
+            return len(sampler)
+
+        def __iter__(self) -> Iterator[int]:
+            epoch = int(trainer.state.epoch or 0)
+            sampler.generator = torch.Generator().manual_seed(trainer.args.seed + epoch)
+            return iter(sampler)
+
+    return InEpochs()
+
+
+def _whole_checkpoint(trainer: Trainer) -> str | None:
+    """The checkpoint to go on from; torn ones are deleted."""
+    folder = Path(trainer.args.output_dir)
+    if trainer.is_world_process_zero():
+        delete_torn(folder)
+    trainer.accelerator.wait_for_everyone()
+    found = last_checkpoint(folder)
+    return str(found) if found else None
 
 
 def _progress(context: TrainingContext, options: TrainingOptions) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            if state.log_history:  # training goes on
+                self._tell(state, state.log_history[-1])
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            # the trainer's own way would save the last step, too, and from there it trains one step too many
+            every = options.checkpoint_steps
+            control.should_save = every > 0 and state.global_step % every == 0 and state.global_step < state.max_steps
+
         def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             logs = given["logs"]
             if "loss" not in logs:  # the summary at the end
@@ -302,6 +361,9 @@ def _progress(context: TrainingContext, options: TrainingOptions) -> TrainerCall
                     f"gradient norm {logs.get('grad_norm', math.nan):.4g}; lower optimizer.lr (now {options.lr:g}) or "
                     f"raise optimizer.warmup (now {options.warmup:g})"
                 )
+            self._tell(state, logs)
+
+        def _tell(self, state: Any, logs: Mapping[str, float]) -> None:
             if state.is_world_process_zero:
                 context.progress(state.global_step, state.max_steps, {"loss": logs["loss"]})
 

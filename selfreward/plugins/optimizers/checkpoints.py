@@ -1,0 +1,66 @@
+"""Checkpoints of unfinished training: killed at any moment, it goes on from the last whole one.
+
+The trainer writes a checkpoint file by file, so a kill leaves a torn one that looks like any other. A seal, written
+last, lists every file with its sha256; what has no seal or does not match it is deleted before training goes on. The
+checkpoint before is deleted once the new one is sealed, so there is always one to go back to.
+
+Weights are safetensors. What the trainer pickles (optimizer, schedule, random states) is read with ``weights_only`` and
+after its checksum; its ``training_args.bin`` is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+SEAL = "seal.json"
+
+
+def seal_checkpoint(checkpoint: Path) -> None:
+    """Vouch for the checkpoint's files, and delete those before it."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    sums = {str(path.relative_to(checkpoint)): _sha256(path, sync=True) for path in files}
+    temporary = checkpoint / f".{SEAL}.tmp"
+    temporary.write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    os.replace(temporary, checkpoint / SEAL)
+    _keep(checkpoint, checkpoint.parent)
+
+
+def delete_torn(folder: Path) -> None:
+    """Delete every checkpoint but the newest whole one."""
+    newest_first = sorted(_checkpoints(folder), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    _keep(next(filter(is_whole, newest_first), None), folder)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that :func:`delete_torn` has left."""
+    return next(iter(_checkpoints(folder)), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file that the seal lists is there and unharmed."""
+    try:
+        sums = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        return all(_sha256(checkpoint / name) == expected for name, expected in sums.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob("checkpoint-*"))
+
+
+def _keep(one: Path | None, folder: Path) -> None:
+    for other in _checkpoints(folder):
+        if other != one:
+            shutil.rmtree(other)
+
+
+def _sha256(path: Path, sync: bool = False) -> str:
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
