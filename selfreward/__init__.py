@@ -25,6 +25,7 @@ _PUBLIC = {
         "AnsweredPrompt", "Candidate", "Demonstration", "JudgedPrompt", "Judgement", "Message", "Preference", "Prompt",
         "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
     ],
+    "report": ["build_report"],
     "rounds": ["Recipe", "Round", "RoundConfig"],
     "rubric": ["Rubric"],
     "stages": [

@@ -64,6 +64,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         compare(arguments[1:])
         return 0
+    if arguments[:1] == ["report"]:
+        from selfreward.core.report import report
+
+        report(arguments[1:])
+        return 0
     if "--help" in arguments or "-h" in arguments:
         from selfreward.core.listing import print_help
 
@@ -125,7 +130,7 @@ def _launch(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from selfreward.core.compose import CONFIG_MODULE, explain, failures, job
+    from selfreward.core.compose import CONFIG_MODULE, explain, failures, finished, job
 
     # with this set Hydra raises instead of printing a shortened traceback and leaving with exit code 1
     before = os.environ.get(ASK_TRACEBACK)
@@ -141,6 +146,12 @@ def _launch(arguments: list[str]) -> None:
             os.environ.pop(ASK_TRACEBACK, None)
         else:
             os.environ[ASK_TRACEBACK] = before
+    if len(finished) > 1:
+        from selfreward.core.compare import compare
+
+        print()
+        compare([str(folder) for folder in finished])
+    finished.clear()
     if failures:
         ended = list(failures)
         failures.clear()

@@ -20,6 +20,8 @@ from selfreward.core.errors import SelfRewardError, UserError
 from selfreward.core.plugins import KINDS, LIST_KINDS, did_you_mean, registry, search_folders
 
 CONFIG_MODULE = "selfreward.conf"
+NAMED_SETS = ("experiment", "ablation")
+"""Groups whose members are sets of choices, not plugins."""
 _LAUNCHERS = ("hydra._internal.core_plugins.", "hydra_plugins.")
 _LOGGING = ("StreamHandler", "FileHandler", "NullHandler", "Formatter", "handlers.RotatingFileHandler")
 
@@ -57,7 +59,7 @@ def _code_problems(override: Override) -> Iterator[str]:
 
 
 def _is_group(key: str) -> bool:
-    return key in KINDS or key == "experiment" or "/" in key
+    return key in KINDS or key in NAMED_SETS or "/" in key
 
 
 def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> None:
@@ -102,7 +104,7 @@ def bring(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
 
 def _unknown_choices(override: Override, config_dir: str | None) -> Iterator[str]:
     kind = override.key_or_group
-    if kind not in KINDS and kind != "experiment":
+    if kind not in KINDS and kind not in NAMED_SETS:
         return
     if kind in LIST_KINDS and override.value() is None:
         yield f"{override.input_line}: takes a list of names, {kind}=[A,B]; none at all is {kind}=[]"
@@ -117,10 +119,10 @@ def _unknown_choices(override: Override, config_dir: str | None) -> Iterator[str
             continue
         if name == "null":
             continue
-        if kind == "experiment":
-            known = sorted({p.stem for folder in folders for p in folder.glob("experiment/*.yaml")})
+        if kind in NAMED_SETS:
+            known = sorted({p.stem for folder in folders for p in folder.glob(f"{kind}/*.yaml")})
             hint = did_you_mean(name, known) or f"there are: {', '.join(known)}"
-            yield f"experiment={name}: no such experiment; {hint}"
+            yield f"{kind}={name}: no such {kind}; {hint}"
             continue
         try:
             registry().get(kind, name)
@@ -179,7 +181,8 @@ def job(config: DictConfig) -> None:
     with open_dict(config):
         config.hydra = hydra_config
     try:
-        run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
+        folder = run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
+        finished.append(folder)
     except SelfRewardError as problem:
         if not str(hydra_config.launcher._target_).startswith(_LAUNCHERS[0]):
             raise  # another process: its list is not ours
@@ -188,6 +191,8 @@ def job(config: DictConfig) -> None:
         failures.append(problem)  # raised again outside Hydra, which would print a message of its own beside ours
 
 
+finished: list[Path] = []
+"""The folders of the jobs that ended well, in order."""
 failures: list[SelfRewardError] = []
 """How the jobs that ended badly did."""
 
@@ -198,11 +203,11 @@ def _resolve(composed: DictConfig, overrides: Sequence[str], recompose: Any) -> 
     problems = list(_hydra_problems(hydra_config))
     if problems:
         raise UserError(problems)
-    experiment = hydra_config.runtime.choices.get("experiment") or ""
+    sets = {group: str(hydra_config.runtime.choices.get(group) or "") for group in NAMED_SETS}
     partner, brought = _partner(hydra_config, overrides)
     if partner:
         composed = recompose([partner])
-    return resolve(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]), experiment, brought)
+    return resolve(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]), brought, **sets)
 
 
 def _partner(hydra_config: DictConfig, overrides: Sequence[str]) -> tuple[str | None, str]:

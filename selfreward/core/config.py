@@ -119,6 +119,7 @@ class RunConfig:
     composed: Mapping[str, Any] = field(default_factory=dict)
     """The composed config as it was, environment variables unresolved."""
     experiment: str = ""
+    ablation: str = ""
 
 
 def register_schemas(found: Registry | None = None) -> None:
@@ -157,7 +158,7 @@ def _untyped(config: type) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
 
 
-def resolve(composed: DictConfig, experiment: str = "", brought: str = "") -> RunConfig:
+def resolve(composed: DictConfig, brought: str = "", experiment: str = "", ablation: str = "") -> RunConfig:
     """Merge the composed config onto the dataclasses.
 
     Raises:
@@ -181,7 +182,7 @@ def resolve(composed: DictConfig, experiment: str = "", brought: str = "") -> Ru
     problems += _misfits(choices)
     if problems or options is None:
         raise UserError([p.replace("run.", "", 1) if p.startswith("run.") else p for p in problems])
-    return RunConfig(options, choices, lists, brought, unresolved, experiment)  # type: ignore[arg-type]
+    return RunConfig(options, choices, lists, brought, unresolved, experiment, ablation)  # type: ignore[arg-type]
 
 
 def _choices(groups: dict[str, Any], problems: list[str]) -> tuple[dict[str, Choice], dict[str, tuple[Choice, ...]]]:

@@ -18,6 +18,7 @@ selfreward: a language model improves itself by its own judgement (arXiv:2401.10
   python -m selfreward -m selector=best_worst,positive_only    a sweep
   python -m selfreward plugins [GROUP]                         what is installed; with a group, every option
   python -m selfreward show RUN [PROMPT_ID]                    a prompt's answers, votes and selection
+  python -m selfreward report RUN ...                          report.html of the run: figures, plots, samples
   python -m selfreward compare RUN RUN ...                     figures side by side, mean ± 95 % over seeds
   python -m selfreward [...] --cfg job                         the composed config
   python -m selfreward --hydra-help                            Hydra's own flags

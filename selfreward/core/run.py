@@ -326,19 +326,19 @@ def _has_rounds(config: Any) -> bool:
 
 
 def run_folder(config: RunConfig) -> Path:
-    """``runs/<experiment>/<choices>-<signature>``: the same config is the same folder."""
+    """``runs/<experiment>/<ablation>,<choices>-<signature>``: the same config is the same folder."""
     if config.options.run_dir:
         return Path(config.options.run_dir)
     from selfreward.core.compose import default_choices
 
-    named = [f"{kind}={c.name}" for kind, c in config.choices.items() if c.name != default_choices().get(kind)]
+    named = [config.ablation] if config.ablation else []
+    named += [f"{kind}={c.name}" for kind, c in config.choices.items() if c.name != default_choices().get(kind)]
     named += [f"seed={config.options.seed}"]
-    settings = {k: v for k, v in config.composed.items() if k not in ("run_dir", "runs_dir", "store", "engine")}
-    return (
-        Path(config.options.runs_dir)
-        / (config.experiment or "default")
-        / f"{','.join(named)}-{digest(settings, size=8)}"
-    )
+    settings = {
+        k: v for k, v in config.composed.items() if k not in ("run_dir", "runs_dir", "store", "engine", "dry_run")
+    }
+    folder = f"{','.join(named)}-{digest(settings, size=8)}"
+    return Path(config.options.runs_dir) / (config.experiment or "default") / folder
 
 
 def link(at: Path, target: Path) -> None:

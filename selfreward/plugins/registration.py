@@ -33,6 +33,7 @@ from selfreward.plugins.samplers.nucleus import NucleusConfig
 from selfreward.plugins.selectors.best_worst import BestWorstConfig
 from selfreward.plugins.selectors.demonstrations import DemonstrationsConfig
 from selfreward.plugins.selectors.positive_only import PositiveOnlyConfig
+from selfreward.plugins.selectors.random_pair import RandomPairConfig
 
 _HERE = "selfreward.plugins"
 _PAPER = "arXiv:2401.10020"
@@ -79,6 +80,9 @@ def selfreward_selectors() -> list[Plugin]:
         Plugin("best_worst", f"{at}.best_worst:BestWorst", BestWorstConfig, source, partner="dpo"),
         Plugin("positive_only", f"{at}.positive_only:PositiveOnly", PositiveOnlyConfig, source, partner="sft"),
         Plugin("demonstrations", f"{at}.demonstrations:Demonstrations", DemonstrationsConfig, seeds, partner="sft"),
+        Plugin(
+            "random_pair", f"{at}.random_pair:RandomPair", RandomPairConfig, "control: scores ignored", partner="dpo"
+        ),
     ]
 
 
@@ -130,7 +134,7 @@ def selfreward_evaluators() -> list[Plugin]:
 @hookimpl
 def selfreward_monitors() -> list[Plugin]:
     """Who watches a run."""
-    return [Plugin("health", f"{_HERE}.monitors.health:Health", HealthConfig, f"{_PAPER} §3.2, arXiv:2404.19733 §2")]
+    return [Plugin("health", f"{_HERE}.monitors.health:Health", HealthConfig, f"{_PAPER} §3.2")]
 
 
 @hookimpl

@@ -85,12 +85,24 @@ def test_every_experiment_composes(name):
     run = run_config([f"experiment={name}"])
     assert run.experiment == name
     written = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text("utf-8"))
+    swept = written.pop("hydra", {}).get("sweeper", {}).get("params", {})
+    for key, values in swept.items():
+        for value in str(values).split(","):
+            assert run_config([f"experiment={name}", f"{key}={value}"]).experiment == name
     written = {key: value for key, value in written.items() if key != "defaults"}
     for path, value in flat({kind: written.pop(kind) for kind in [*written] if kind in KINDS}).items():
         kind, _, rest = path.partition(".")
         assert option(run.choices[kind].config, rest) == value, path
     for path, value in flat(written).items():
         assert option(run.options, path) == value, path
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("ablation/*.yaml")))
+def test_every_ablation_changes_the_run(name):
+    plain, changed = run_config([]), run_config([f"ablation={name}"])
+    assert changed.ablation == name
+    assert (changed.composed == plain.composed) == (name == "as_is")
+    assert not changed.brought  # both stages are named, so nothing is left to a partner
 
 
 @pytest.mark.parametrize("path", TUNED, ids=stem)
@@ -132,7 +144,7 @@ def test_a_groups_file_adds_to_a_plugin_of_that_name(path):
 
 def test_every_yaml_file_is_one_of_those_above():
     folders = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml") if path.parent != CONF}
-    assert folders <= {"experiment", "rubric", "tuned", *KINDS}
+    assert folders <= {"ablation", "experiment", "rubric", "tuned", *KINDS}
     assert [path.name for path in CONF.glob("*.yaml")] == ["config.yaml"]
 
 

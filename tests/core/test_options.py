@@ -11,8 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward.core.options import cross_problems, option, option_docs, option_rows, range_problems
+from selfreward.core.cli import run_config
+from selfreward.core.options import (
+    cross_problems,
+    option,
+    option_docs,
+    option_rows,
+    range_problems,
+    without_execution,
+)
 from selfreward.core.plugins import KINDS, registry
+from selfreward.core.run import Run
 
 
 class Colour(Enum):
@@ -179,3 +188,38 @@ def test_every_installed_option_is_documented_and_its_default_is_in_range(kind: 
         f.name: "x" for f in dataclasses.fields(config) if f.default is f.default_factory is dataclasses.MISSING
     }
     assert list(range_problems(config(**required), kind)) == []
+
+
+# ------------------------------------------------------------------------------------- options that are no part of keys
+
+
+@dataclass
+class Worker:
+    """Options of how work is done, and one of what is done."""
+
+    rows: int = option(3, ge=1)
+    """What is done."""
+    patience: int = option(5, ge=0, execution=True)
+    """How it is done."""
+    inner: Inner = field(default_factory=Inner)
+    """More of what is done."""
+
+
+def test_execution_options_are_left_out_and_still_have_bounds() -> None:
+    worker = Worker(patience=9)
+    assert without_execution(worker, dataclasses.asdict(worker)) == {"rows": 3, "inner": {"rate": 0.5}}
+    assert without_execution(worker, {}) == {}
+    (problem,) = range_problems(Worker(patience=-1), "x")
+    assert "x.patience=-1" in problem
+
+
+@pytest.mark.parametrize(("match", "same"), [("content", True), ("exact", False)])
+def test_execution_options_change_no_key_unless_keys_are_exact(match: str, same: bool) -> None:
+    def identity(*overrides: str) -> object:
+        run = Run(run_config([f"store.match={match}", *overrides]))
+        return run.identity(run.choices["optimizer"])
+
+    assert (identity() == identity("optimizer.checkpoint_steps=3")) is same
+    assert (identity() == identity("optimizer.gradient_checkpointing=true")) is same
+    assert identity() != identity("optimizer.beta=0.3")
+    assert identity() != identity("optimizer.threads=3")

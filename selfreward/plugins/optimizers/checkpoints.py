@@ -24,7 +24,10 @@ def seal_checkpoint(checkpoint: Path) -> None:
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     sums = {str(path.relative_to(checkpoint)): _sha256(path, sync=True) for path in files}
     temporary = checkpoint / f".{SEAL}.tmp"
-    temporary.write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(sums, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, checkpoint / SEAL)
     _keep(checkpoint, checkpoint.parent)
 
@@ -44,7 +47,8 @@ def is_whole(checkpoint: Path) -> bool:
     """Whether every file that the seal lists is there and unharmed."""
     try:
         sums = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        return all(_sha256(checkpoint / name) == expected for name, expected in sums.items())
+        listed = isinstance(sums, dict) and bool(sums)
+        return listed and all(_sha256(checkpoint / name) == expected for name, expected in sums.items())
     except (OSError, ValueError):
         return False
 

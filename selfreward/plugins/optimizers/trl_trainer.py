@@ -82,7 +82,7 @@ class TrainingOptions(OptimizerConfig):
     """Tokens of prompt and answer together; longer rows are dropped and counted as ``too_long``."""
     group_by_length: bool = True
     """Put rows of similar length in a batch, so that less is padded."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = option(False, execution=True)
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
     threads: int = option(0, ge=0)
     """CPU threads; 0 = one for models below 50 million parameters, else torch's own number."""
@@ -296,6 +296,9 @@ def _silent(trainer_class: type[Trainer]) -> type[Trainer]:
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Nobody reads a card of a checkpoint that is thrown away."""
+
+        def _issue_warnings_after_load(self, load_result: Any) -> None:
+            """A weight that is tied to another is not in the file, which is no fault; the seal vouches for the rest."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
             """As the trainer's, with an order that depends on seed and epoch alone."""

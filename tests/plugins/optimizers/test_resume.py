@@ -1,11 +1,12 @@
 """Training that was killed goes on from its last whole checkpoint and ends with the bytes of an undisturbed one.
 
-Kills are real. This file is also a program: it forks trainings that die by SIGKILL at a step, before their n-th touch of
-the file system, or after a time, or by the kernel's hand in the middle of a file that grows past a size (SIGXFSZ).
+Kills are real. This file is also a program: it forks trainings that die by SIGKILL at a step, before their n-th touch
+of the file system, or after a time, or by the kernel's hand in the middle of a file that grows past a size (SIGXFSZ).
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ EVERY = 3
 
 @dataclass(frozen=True)
 class Case:
-    """A training: 22 rows in batches of 4 passed over 2.5 times, that is 15 steps; the second epoch begins at step 6."""
+    """A training: 22 rows in batches of 4, 2.5 times, that is 15 steps; the second epoch begins after step 6."""
 
     plugin: type[Any]
     config: Any
@@ -48,7 +49,6 @@ COMMON: dict[str, Any] = {"lr": 3e-3, "epochs": 2.5, "batch_size": 4, "dropout":
 CASES = {
     "sft": Case(Sft, SftConfig(**COMMON)),
     "sft_random_order": Case(Sft, SftConfig(**COMMON, group_by_length=False, gradient_accumulation=2)),
-    "sft_recomputed": Case(Sft, SftConfig(**COMMON, gradient_checkpointing=True)),
     "dpo_lora": Case(Dpo, DpoConfig(**COMMON, nll=0.1), lora=4),
     "dpo": Case(Dpo, DpoConfig(**COMMON, gradient_accumulation=2)),
     "ipo": Case(Ipo, IpoConfig(**COMMON)),
@@ -98,7 +98,7 @@ def attempt(case: Case, root: Path, models: list[str], kill: Mapping[str, float]
 
 
 def dying(root: Path, kill: Mapping[str, float], writer: int) -> Callable[[int], None]:
-    """What is told of each step; from step ``step`` on it dies at once, or at an ``event``, ``size`` or ``time``."""
+    """Is told of each step; from ``step`` on it dies: at once, or at an ``event``, a ``size``, or a ``time`` in s."""
     left = kill.get("event", 0)
     armed = False
 
@@ -111,10 +111,13 @@ def dying(root: Path, kill: Mapping[str, float], writer: int) -> Callable[[int],
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def told(step: int) -> None:
+        if step:
+            os.write(writer, f"{step}\n".encode())
+        if kill and not armed and step >= kill["step"]:
+            arm()
+
+    def arm() -> None:
         nonlocal armed
-        os.write(writer, f"{step}\n".encode())
-        if not kill or step < kill["step"] or armed:
-            return
         armed = True
         if "event" in kill:
             sys.addaudithook(die)
@@ -127,17 +130,16 @@ def dying(root: Path, kill: Mapping[str, float], writer: int) -> Callable[[int],
         else:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    told(0)
     return told
 
 
 def main(request: Mapping[str, Any]) -> None:
     """Train every scene to its end through all its kills; print the exit codes and told steps of the attempts."""
-    import datasets
-    import peft
     import torch
-    import trl  # what is imported here is not imported in every child
 
-    assert datasets and peft and trl
+    for module in ("datasets", "peft", "trl"):  # what is imported here is not imported in every child
+        importlib.import_module(module)
     torch.set_num_threads(1)
     attempts: dict[str, list[tuple[int, list[int]]]] = {}
     for name, scene in request["scenes"].items():
@@ -147,6 +149,203 @@ def main(request: Mapping[str, Any]) -> None:
             attempt(case, Path(request["root"]) / name, request["models"], kill) for kill in [*scene["kills"], {}]
         ]
     print(json.dumps(attempts))
+
+
+# ---------------------------------------------------------------------------------------------------------------- tests
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Trainings that went through all their kills."""
+
+    root: Path
+    attempts: dict[str, list[tuple[int, list[int]]]]
+
+    def content(self, name: str) -> dict[str, bytes]:
+        """Every file of the artifact that came out: weights, tokenizer, and the manifest with the figures."""
+        [manifest] = (self.root / name).glob("model/*/manifest.json")
+        return {path.name: path.read_bytes() for path in manifest.parent.iterdir()}
+
+    def went_on_from(self, name: str) -> list[int]:
+        """The step of the checkpoint that each attempt but the first found; 0 where it found none."""
+        return [0 if told[0] == 1 else told[0] for _, told in self.attempts[name][1:]]
+
+
+@pytest.fixture(scope="module")
+def play(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, other_checkpoint: Path
+) -> Callable[[Mapping[str, Any]], Scenes]:
+    """Plays scenes in a program of its own; every one must end well after its kills."""
+
+    def run(scenes: Mapping[str, Any]) -> Scenes:
+        root = tmp_path_factory.mktemp("scenes")
+        request = {"root": str(root), "models": [str(checkpoint), str(other_checkpoint)], "scenes": scenes}
+        command = [sys.executable, __file__, json.dumps(request)]
+        one_thread = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | one_thread, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "missing keys" not in done.stderr
+        attempts = json.loads(done.stdout)
+        for name, ends in attempts.items():
+            *killed, (last, _) = ends
+            assert last == 0, f"{name}: {done.stderr[-4000:]}"
+            # a time may be longer than the training
+            allowed = {-signal.SIGKILL, -signal.SIGXFSZ} | ({0} if "time" in str(scenes[name]["kills"]) else set())
+            assert {end for end, _ in killed} <= allowed, name
+        return Scenes(root, attempts)
+
+    return run
+
+
+def scene(case: str, *kills: Mapping[str, float], **options: Any) -> dict[str, Any]:
+    return {"case": case, "kills": kills, "options": options}
+
+
+def at_steps(*steps: int) -> list[dict[str, float]]:
+    return [{"step": step} for step in steps]
+
+
+def assert_like_undisturbed(scenes: Scenes, names: Iterable[str]) -> None:
+    for name in names:
+        assert scenes.content(name) == scenes.content(name.partition(":")[0]), name
+
+
+@pytest.fixture(scope="module")
+def played(play: Callable[[Mapping[str, Any]], Scenes]) -> Scenes:
+    """Scenes of the quick tests; a name without a colon is the undisturbed training that made no checkpoint."""
+    return play(
+        {case: scene(case, checkpoint_steps=0) for case in ("sft", "dpo_lora", "ipo")}
+        | {"sft:3": scene("sft"), "sft:200": scene("sft", checkpoint_steps=200)}
+        | {f"{case}:recomputed": scene(case, gradient_checkpointing=True) for case in ("sft", "dpo_lora")}
+        | {"sft:killed": scene("sft", *at_steps(2, 4, 8, 14)), "dpo_lora:killed": scene("dpo_lora", *at_steps(5, 14))}
+        | {"ipo:killed": scene("ipo", *at_steps(8))}
+        | {f"sft:size {size}": scene("sft", {"step": 5, "size": size}) for size in (16_000, 120_000)}
+        | {f"sft:event {event}": scene("sft", {"step": 5, "event": event}) for event in (9, 34)}
+    )
+
+
+def test_checkpoints_change_no_byte_and_neither_does_recomputing(played):
+    names = ("sft:3", "sft:200", "sft:recomputed", "dpo_lora:recomputed")
+    assert_like_undisturbed(played, names)
+    assert {tuple(told) for name in names for _, told in played.attempts[name]} == {tuple(range(1, STEPS + 1))}
+    assert played.content("sft") != played.content("dpo_lora")
+
+
+def test_killed_between_steps_it_goes_on_to_the_same_bytes(played):
+    """Before the first checkpoint, in the first epoch, at its end, and in the half epoch at the end."""
+    assert_like_undisturbed(played, ("sft:killed", "dpo_lora:killed", "ipo:killed"))
+    assert played.went_on_from("sft:killed") == [0, 3, 6, 12]
+    assert played.went_on_from("dpo_lora:killed") == [3, 12]
+    assert played.went_on_from("ipo:killed") == [6]
+
+
+def test_killed_in_the_middle_of_a_checkpoint_the_one_before_counts(played):
+    """While the checkpoint of step 6 is written: in a small file, in the optimizer's, between files; after its seal."""
+    names = ("sft:size 16000", "sft:size 120000", "sft:event 9", "sft:event 34")
+    assert_like_undisturbed(played, names)
+    assert [played.went_on_from(name) for name in names] == [[3], [3], [3], [6]]
+
+
+@pytest.mark.slow
+def test_killed_at_any_touch_of_the_file_system(play):
+    """Of a checkpoint and of the clearing after it, of the saving at the end, and of the start after a torn one."""
+    moments = {f"sft:6, {n}": [{"step": 5, "event": n}] for n in range(1, 42)}
+    moments |= {f"sft:end, {n}": [{"step": STEPS, "event": n}] for n in range(1, 32, 2)}
+    moments |= {f"sft:again, {n}": [{"step": 5, "event": 26}, {"step": 0, "event": n}] for n in range(1, 60, 3)}
+    scenes = play(
+        {"sft": scene("sft", checkpoint_steps=0)} | {name: scene("sft", *kills) for name, kills in moments.items()}
+    )
+    assert_like_undisturbed(scenes, scenes.attempts)
+    found = [scenes.went_on_from(f"sft:6, {n}")[0] for n in range(1, 42)]
+    assert found == sorted(found)
+    assert set(found) == {3, 6}
+    assert {scenes.went_on_from(f"sft:end, {n}")[0] for n in range(1, 32, 2)} == {12}
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_and_again(play):
+    chance = random.Random(0)
+    scenes = play(
+        {case: scene(case, checkpoint_steps=0) for case in CASES}
+        | {f"{case}:steps": scene(case, *at_steps(4, 8, 10, 14)) for case in CASES}
+        | {
+            f"{case}:times {n}": scene(case, *({"step": 0, "time": chance.uniform(0.2, 1.0)} for _ in range(4)))
+            for case in CASES
+            for n in range(3)
+        }
+        | {f"sft:size {2**n}": scene("sft", {"step": 5, "size": 2**n}) for n in range(18)}
+    )
+    assert_like_undisturbed(scenes, scenes.attempts)
+
+
+def test_no_checkpoint_is_made_where_none_is_wanted(context, update, demonstration):
+    made = context()
+    update(Sft(SftConfig(epochs=3, checkpoint_steps=0)), [demonstration("a", "b")], made)
+    assert list(made.work.glob("checkpoint-*")) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------- seals
+
+
+@pytest.fixture
+def sealed(tmp_path) -> Path:
+    """A folder with sealed checkpoints of the steps 9 and 10."""
+    for step in (9, 10):
+        folder = tmp_path / f"checkpoint-{step}"
+        (folder / "inner").mkdir(parents=True)
+        (folder / "optimizer.pt").write_bytes(bytes(range(256)) * step)
+        (folder / "inner" / "state").write_text(f"step {step}")
+    for step in (10, 9):  # sealing deletes the others
+        kept = tmp_path / f"checkpoint-{step}"
+        others = [
+            path.rename(tmp_path / f"hidden-{path.name}") for path in tmp_path.glob("checkpoint-*") if path != kept
+        ]
+        seal_checkpoint(kept)
+        for path in others:
+            path.rename(tmp_path / path.name.removeprefix("hidden-"))
+    return tmp_path
+
+
+def test_the_newest_whole_checkpoint_is_kept(sealed):
+    (sealed / "checkpoint-11").mkdir()  # not sealed
+    delete_torn(sealed)
+    assert [path.name for path in sealed.iterdir()] == ["checkpoint-10"]
+    assert last_checkpoint(sealed) == sealed / "checkpoint-10"
+
+
+def test_sealing_deletes_what_was_before(sealed):
+    (sealed / "checkpoint-11").mkdir()
+    (sealed / "checkpoint-11" / "state").write_text("step 11")
+    (sealed / "kept.txt").touch()
+    seal_checkpoint(sealed / "checkpoint-11")
+    assert sorted(path.name for path in sealed.iterdir()) == ["checkpoint-11", "kept.txt"]
+
+
+def harm(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    place = len(data) // 2
+    flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    path.write_bytes({"cut": data[:-1], "flipped": flipped, "empty": b"", "longer": data + b"0"}.get(how, data))
+    if how == "missing":
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "inner/state", SEAL])
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped", "empty", "longer"])
+def test_a_harmed_checkpoint_is_never_taken_for_whole(sealed, name, how):
+    harm(sealed / "checkpoint-10" / name, how)
+    delete_torn(sealed)
+    assert last_checkpoint(sealed) == sealed / "checkpoint-9"
+    harm(sealed / "checkpoint-9" / name, how)
+    delete_torn(sealed)
+    assert last_checkpoint(sealed) is None
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", "3", '{"optimizer.pt": 3}', '{"inner": "x"}', '"\\ud800"'])
+def test_a_seal_that_is_none(sealed, text):
+    (sealed / "checkpoint-10" / SEAL).write_text(text)
+    delete_torn(sealed)
+    assert last_checkpoint(sealed) == sealed / "checkpoint-9"
 
 
 if __name__ == "__main__":

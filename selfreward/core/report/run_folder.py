@@ -1,0 +1,164 @@
+"""What the folder of a run tells: its config, its figures, and the rounds with their stages' counters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selfreward.core.errors import StageError, UserError
+from selfreward.core.plugins import KINDS
+
+STAGES = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
+          "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RoundFolder:
+    """One round's folder in the run."""
+
+    folder: Path
+    manifests: Mapping[str, Mapping[str, Any]]
+    """Stage -> manifest, of the stages that are finished."""
+    start: str = ""
+    """Role of the model that training starts from."""
+    makes: str = ""
+    """Role of the model it made; empty where it made none yet."""
+
+    @property
+    def name(self) -> str:
+        """``ift``, ``iter-01``."""
+        return self.folder.name
+
+    def figures(self, stage: str) -> Mapping[str, float]:
+        """A stage's counters; empty where it is not finished."""
+        return self.manifests.get(stage, {}).get("figures", {})
+
+    def shards(self, stage: str) -> list[Path]:
+        """A table's Parquet files in order."""
+        return [self.folder / STAGES[stage] / file["file"] for file in self.manifests.get(stage, {}).get("files", [])]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The round in one row of the rounds' table."""
+        plugins = {
+            stage: self.manifests.get(stage, {}).get("parts", {}).get("plugin", {}).get("name", "") for stage in STAGES
+        }
+        counts = {stage: self.figures(stage).get("rows") for stage in STAGES}
+        counts["model"] = self.figures("model").get("training_rows")
+        asked = self.manifests.get("judgements", {}).get("parts", {}).get("model")  # a model, not people
+        votes = self.figures("judgements").get("votes") if asked else None
+        unreadable = self.figures("judgements").get("unreadable", 0)
+        return {
+            "name": self.name,
+            "start": self.start,
+            "makes": self.makes,
+            "stages": [
+                {"title": stage.replace("_", " "), "plugin": plugins[stage], "count": _count(counts[stage])}
+                for stage in STAGES
+            ],
+            "readable": f"{1 - unreadable / votes:.1%}" if votes else "",
+            "seconds": _count(sum(self.figures(stage).get("seconds", 0.0) for stage in STAGES)),
+            "tokens": _count(sum(self.figures(stage).get("new_tokens", 0.0) for stage in STAGES)),
+        }
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as it lies on disk."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    rounds: list[RoundFolder] = field(default_factory=list)
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.config.get("seed", 0))
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models that were measured, in the order they were made."""
+        return list(dict.fromkeys(metric["model"] for metric in self.metrics))
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """Group -> the plugins that were chosen, with the number of iterations and the seed."""
+        rows = []
+        for kind in KINDS:
+            node = self.config.get(kind) or {}
+            names = [node["name"]] if "name" in node else [each["name"] for each in node.values() if "name" in each]
+            rows.append((kind.replace("_", " "), ", ".join(names) or "none"))
+        return [*rows, ("iterations", str(self.config.get("iterations", ""))), ("seed", str(self.seed))]
+
+    @property
+    def unfinished(self) -> str:
+        """How far the run has come, where that is not to its end."""
+        wanted = self.config.get("iterations", 0)
+        done = sum(round.name.startswith("iter-") and "model" in round.manifests for round in self.rounds)
+        return "" if done >= wanted else f"The run has not reached its end: {done} of {wanted} iterations are done."
+
+    def values(self, evaluator: str, metric: str) -> list[dict[str, Any]]:
+        """The records of one figure that have a value, one a model."""
+        found = [m for m in self.metrics if (m["evaluator"], m["metric"]) == (evaluator, metric)]
+        return [m for m in found if m["value"] is not None]
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Read what a run has written so far.
+
+    Raises:
+        UserError: not the folder of a run.
+        StageError: a manifest or the figures are damaged.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not the folder of a run: it has no config.yaml") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.yaml'} is not the config of a run")
+    metrics = _json(folder / "metrics.json") or []
+    return RunFolder(folder, config, metrics, _rounds(folder, config, metrics))
+
+
+def _rounds(folder: Path, config: Mapping[str, Any], metrics: list[dict[str, Any]]) -> list[RoundFolder]:
+    """The rounds in the recipe's order, the loop's last; the n-th round that has a model made the n-th model trained."""
+    recipe = [name for name, node in (config.get("recipe") or {}).items() if isinstance(node, dict)]
+    found = {path.parent.name for stage in STAGES.values() for path in folder.glob(f"*/{stage}")}
+    order = sorted(
+        found, key=lambda name: (name.startswith("iter-"), recipe.index(name) if name in recipe else 99, name)
+    )
+    made = iter([m["model"] for m in metrics if (m["evaluator"], m["metric"]) == ("loop", "training_rows")])
+    rounds: list[RoundFolder] = []
+    policy = "M0"
+    for name in order:
+        paths = {stage: folder / name / place / "manifest.json" for stage, place in STAGES.items()}
+        manifests = {stage: manifest for stage, path in paths.items() if (manifest := _json(path))}
+        init_from = _option(manifests.get("model", {}), "init_from", "policy")
+        makes = next(made, "") if "model" in manifests else ""
+        rounds.append(RoundFolder(folder / name, manifests, policy if init_from == "policy" else init_from, makes))
+        policy = makes or policy
+    return rounds
+
+
+def _option(manifest: Mapping[str, Any], name: str, default: str) -> str:
+    return str(manifest.get("parts", {}).get("plugin", {}).get("options", {}).get(name, default))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as problem:
+        raise StageError(f"{path} is damaged: {problem}") from None
+
+
+def _count(number: float | None) -> str:
+    return "" if number is None else f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"

@@ -1,0 +1,1 @@
+"""Monitors: they watch a run and change nothing."""
