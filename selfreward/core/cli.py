@@ -6,10 +6,13 @@ raises and never exits, since an exit inside a task would end the rest of a swee
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from selfreward.core.errors import SelfRewardError, StageError, UserError
@@ -125,33 +128,21 @@ def _config_dir(flags: Sequence[str]) -> str | None:
 
 
 def _launch(arguments: list[str]) -> None:
-    """Hand over to ``hydra.main`` and turn its errors into ours."""
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    """Hand over to ``hydra.main``, compare the runs of a sweep, and tell all that ended badly."""
+    from selfreward.core.compose import LEDGER, failures
 
-    from selfreward.core.compose import CONFIG_MODULE, explain, failures, finished, job
-
-    # with this set Hydra raises instead of printing a shortened traceback and leaving with exit code 1
-    before = os.environ.get(ASK_TRACEBACK)
-    os.environ[ASK_TRACEBACK] = "1"
-    argv, sys.argv = sys.argv, ["selfreward", *arguments]
-    try:
-        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
-    except (HydraException, OmegaConfBaseException) as problem:
-        raise UserError(explain(problem)) from problem
-    finally:
-        sys.argv = argv
-        if before is None:
-            os.environ.pop(ASK_TRACEBACK, None)
-        else:
-            os.environ[ASK_TRACEBACK] = before
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Path(folder) / "ledger"
+        ledger.touch()
+        # with the first one set Hydra raises instead of printing a shortened traceback and leaving with exit code 1
+        with _environment({ASK_TRACEBACK: "1", LEDGER: str(ledger)}):
+            _run_hydra(arguments)
+        finished = ledger.read_text(encoding="utf-8").splitlines()
     if len(finished) > 1:
         from selfreward.core.compare import compare
 
         print()
-        compare([str(folder) for folder in finished])
-    finished.clear()
+        compare(finished)
     if failures:
         ended = list(failures)
         failures.clear()
@@ -159,6 +150,33 @@ def _launch(arguments: list[str]) -> None:
             raise ended[0]
         refused = all(isinstance(each, UserError) for each in ended)
         raise UserError(map(str, ended)) if refused else StageError("\n".join(map(str, ended)))
+
+
+def _run_hydra(arguments: list[str]) -> None:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from selfreward.core.compose import CONFIG_MODULE, explain, job
+
+    argv, sys.argv = sys.argv, ["selfreward", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as problem:
+        raise UserError(explain(problem)) from problem
+    finally:
+        sys.argv = argv
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 def run_config(overrides: Sequence[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +21,8 @@ from selfreward.core.errors import SelfRewardError, UserError
 from selfreward.core.plugins import KINDS, LIST_KINDS, did_you_mean, registry, search_folders
 
 CONFIG_MODULE = "selfreward.conf"
+LEDGER = "SELFREWARD_LEDGER"
+"""Names the file in which the jobs of a sweep, in whatever process, enter their folders when they end well."""
 NAMED_SETS = ("experiment", "ablation")
 """Groups whose members are sets of choices, not plugins."""
 _LAUNCHERS = ("hydra._internal.core_plugins.", "hydra_plugins.")
@@ -182,7 +185,9 @@ def job(config: DictConfig) -> None:
         config.hydra = hydra_config
     try:
         folder = run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
-        finished.append(folder)
+        if ledger := os.environ.get(LEDGER):
+            with open(ledger, "a", encoding="utf-8") as lines:
+                lines.write(f"{folder}\n")
     except SelfRewardError as problem:
         if not str(hydra_config.launcher._target_).startswith(_LAUNCHERS[0]):
             raise  # another process: its list is not ours
@@ -191,8 +196,6 @@ def job(config: DictConfig) -> None:
         failures.append(problem)  # raised again outside Hydra, which would print a message of its own beside ours
 
 
-finished: list[Path] = []
-"""The folders of the jobs that ended well, in order."""
 failures: list[SelfRewardError] = []
 """How the jobs that ended badly did."""
 

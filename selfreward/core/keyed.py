@@ -196,10 +196,12 @@ class Propose(KeyedStage):
 
     def _figures(self, made: Sequence[Prompt | None], why: Counter[str], context: Context) -> dict[str, float]:
         parsed = [prompt for prompt in made if prompt is not None]
-        verdicts = [self.run.data.valid_prompt(prompt) for prompt in parsed]
         figures = {"tried": len(made), "parsed": len(parsed), **drain_counters(context)}
-        if any(v is not None for v in verdicts):
-            figures["valid"] = sum(bool(v) for v in verdicts)
+        if getattr(self.plugin, "uses_model", False):
+            figures["written"] = len(parsed)
+            verdicts = [self.run.data.valid_prompt(prompt) for prompt in parsed]
+            if any(v is not None for v in verdicts):
+                figures["valid"] = sum(bool(v) for v in verdicts)
         return figures | {f"dropped: {reason}": count for reason, count in sorted(why.items())}
 
 
@@ -410,7 +412,7 @@ def _size(shard: Sequence[Any]) -> int:
 
 def _why(artifact: Artifact) -> str:
     """What became of the rows, most frequent first."""
-    told = ("tried", "parsed", "valid", "seconds", "completions", "new_tokens")
+    told = ("tried", "parsed", "written", "valid", "seconds", "completions", "new_tokens")
     total: Counter[str] = Counter()
     for shard in artifact.shards:
         total.update({k.removeprefix("dropped: "): int(v) for k, v in shard.figures.items() if k not in told})

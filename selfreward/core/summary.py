@@ -29,13 +29,13 @@ def round_metrics(model: str, figures: Mapping[str, Mapping[str, float]], second
     """The figures of the round that made a model (evaluator ``loop``); ``n`` is the number of items behind each."""
     prompts, candidates, verdicts = figures["prompts"], figures["candidates"], figures["judgements"]
     trained = figures["model"]["training_rows"]
-    new = prompts["parsed"] - prompts.get("dropped: duplicate", 0)
+    new = prompts.get("written", 0) - prompts.get("dropped: duplicate", 0)
     shares = {
         "pair_yield": (figures["training_set"]["rows"], prompts["rows"]),
         "judge_parse_rate": (verdicts["votes"] - verdicts["unreadable"], verdicts["votes"]),
         "cut_off": (candidates["cut_off"], candidates["rows"]),
-        "prompts_novel": (new, prompts["tried"]),
-        "prompts_valid": (prompts.get("valid", 0), prompts["parsed"] if "valid" in prompts else 0),
+        "prompts_novel": (new, prompts["tried"] if "written" in prompts else 0),
+        "prompts_valid": (prompts.get("valid", 0), prompts["written"] if "valid" in prompts else 0),
     }
     rows = [
         ("prompts", prompts["rows"], prompts["tried"]),

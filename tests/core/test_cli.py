@@ -346,3 +346,20 @@ def test_main_leaves_the_process_as_it_was(refused, stop):
     refused("-m", "run_dir=x")
     refused(*stop)
     assert (sys.argv, dict(os.environ), Path.cwd()) == before
+
+
+def test_a_sweep_lists_refused_jobs_runs_the_others_and_compares_them(cli):
+    small = [
+        "data.ift=8", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",
+        "prompt_generator.n=4", "evaluators=[oracle]", "judge=random",
+    ]  # fmt: skip
+    done = cli(*small, "optimizer=dpo", "-m", "selector=best_worst,random_pair,positive_only")
+    assert done.code == 2
+    assert "selector=positive_only writes demonstrations, optimizer=dpo reads preferences" in done.err
+    assert "Traceback" not in done.err
+    table = done.out[done.out.rindex("what") :].splitlines()
+    assert table[0].split()[:4] == ["what", "model", "seeds", "true_score"]
+    assert [line.split()[:2] for line in table if line.startswith("selector") and " M2 " in line] == [
+        ["selector=best_worst", "M2"],
+        ["selector=random_pair", "M2"],
+    ]
