@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from selfreward.core.config import Match, RunConfig
 from selfreward.core.context import EngineRoom, Files
-from selfreward.core.errors import StageError, UserError
+from selfreward.core.errors import SelfRewardError, StageError, UserError
 from selfreward.core.events import Event
 from selfreward.core.keyed import KeyedStage, Propose, Sample, Score, Select, Update
 from selfreward.core.measure import Measurement, measure
@@ -25,13 +25,15 @@ from selfreward.core.preflight import base_model, preflight
 from selfreward.core.progress import Screen
 from selfreward.core.records import Prompt, digest, training_kind
 from selfreward.core.rounds import Choice, Round, RoundConfig
-from selfreward.core.stages import Metric, Severity
+from selfreward.core.stages import Finding, Metric, Monitor, Severity
 from selfreward.core.store import Artifact, Store, file_digest
 from selfreward.core.summary import print_summary, round_metrics
 
 FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
            "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
 
+NOT_THE_EXPERIMENT = ("run_dir", "runs_dir", "store", "engine", "dry_run", "monitors")
+"""Settings that do not make it another run: where it is kept, how models are run, who watches."""
 STYLES = {Severity.note: "", Severity.warning: "yellow"}
 
 
@@ -72,7 +74,7 @@ class Run:
         self.model_config = self.choices["model"].config
         self.files = Files(self.data, self.model_config)
         self.folder = run_folder(config)
-        self.monitors = [choice.build() for choice in config.lists["monitors"]]
+        self.monitors = [(choice, choice.build()) for choice in config.lists["monitors"]]
         self.plan = Plan()
         self.metrics: list[Metric] = []
         self._sets: dict[str, Artifact] = {}
@@ -278,7 +280,7 @@ class Run:
         """
         event = Event(self.folder, **facts)
         registry().call(f"selfreward_{what}", event=event)
-        findings = [finding for monitor in self.monitors for finding in getattr(monitor, what)(event)]
+        findings = [finding for choice, monitor in self.monitors for finding in _hear(choice, monitor, what, event)]
         for finding in findings:
             if finding.severity is not Severity.stop:
                 self.screen.line(f"  {finding.severity.value}: {finding.text}", STYLES[finding.severity])
@@ -313,6 +315,19 @@ class Run:
         self.tell("run_finished", metrics=self.metrics)
 
 
+def _hear(choice: Choice, monitor: Monitor, what: str, event: Event) -> list[Finding]:
+    """What a monitor has to say of an event."""
+    try:
+        return list(getattr(monitor, what)(event))
+    except SelfRewardError:
+        raise
+    except Exception as problem:
+        where = f"monitors '{choice.name}' failed at {what} ({event.round or 'run'} {event.stage})".replace(" )", ")")
+        if what == "run_failed":  # the failure that is being told of comes first
+            return [Finding(Severity.warning, f"{where}: {type(problem).__name__}: {problem}")]
+        raise StageError(f"{where}: {type(problem).__name__}: {problem}") from problem
+
+
 def plain(config: Any) -> dict[str, Any]:
     """A config dataclass in canonical form."""
     container = (
@@ -334,9 +349,7 @@ def run_folder(config: RunConfig) -> Path:
     named = [config.ablation] if config.ablation else []
     named += [f"{kind}={c.name}" for kind, c in config.choices.items() if c.name != default_choices().get(kind)]
     named += [f"seed={config.options.seed}"]
-    settings = {
-        k: v for k, v in config.composed.items() if k not in ("run_dir", "runs_dir", "store", "engine", "dry_run")
-    }
+    settings = {k: v for k, v in config.composed.items() if k not in NOT_THE_EXPERIMENT}
     folder = f"{','.join(named)}-{digest(settings, size=8)}"
     return Path(config.options.runs_dir) / (config.experiment or "default") / folder
 

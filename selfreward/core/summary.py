@@ -35,7 +35,7 @@ def round_metrics(model: str, figures: Mapping[str, Mapping[str, float]], second
         "judge_parse_rate": (verdicts["votes"] - verdicts["unreadable"], verdicts["votes"]),
         "cut_off": (candidates["cut_off"], candidates["rows"]),
         "prompts_novel": (new, prompts["tried"] if "written" in prompts else 0),
-        "prompts_valid": (prompts.get("valid", 0), prompts["written"] if "valid" in prompts else 0),
+        "prompts_valid": (prompts.get("valid", 0), prompts.get("written", 0)),
     }
     rows = [
         ("prompts", prompts["rows"], prompts["tried"]),

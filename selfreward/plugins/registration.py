@@ -20,6 +20,7 @@ from selfreward.plugins.judges.oracle import OracleConfig as OracleJudgeConfig
 from selfreward.plugins.judges.random_score import RandomConfig
 from selfreward.plugins.models.hf import HuggingFaceConfig
 from selfreward.plugins.monitors.health import HealthConfig
+from selfreward.plugins.monitors.report import ReportConfig
 from selfreward.plugins.optimizers.preference import DpoConfig, IpoConfig
 from selfreward.plugins.optimizers.sft import SftConfig
 from selfreward.plugins.pair_filters.length_ratio import LengthRatioConfig
@@ -134,7 +135,11 @@ def selfreward_evaluators() -> list[Plugin]:
 @hookimpl
 def selfreward_monitors() -> list[Plugin]:
     """Who watches a run."""
-    return [Plugin("health", f"{_HERE}.monitors.health:Health", HealthConfig, f"{_PAPER} §3.2")]
+    at = f"{_HERE}.monitors"
+    return [
+        Plugin("health", f"{at}.health:Health", HealthConfig, f"{_PAPER} §3.2"),
+        Plugin("report", f"{at}.report:Report", ReportConfig),
+    ]
 
 
 @hookimpl

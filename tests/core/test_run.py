@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from selfreward import Judge, Judgement, Plugin, StageError, UserError
+from selfreward import Finding, Judge, Judgement, Monitor, Plugin, Severity, StageError, UserError
 from selfreward.core.cli import main, run_config
 from selfreward.core.plugins import Registered, registry
 from selfreward.core.run import run
@@ -223,3 +223,24 @@ def test_an_edited_rubric_is_noticed(tmp_path, capsys):
             assert "nothing is left to train on" in str(ended)
         said = capsys.readouterr().out
     assert "not in the store: a file that llm_cot reads was edited" in said
+
+
+class Tracker(Monitor):
+    """A stranger's tracker that loses its connection when the candidates are there."""
+
+    def stage_finished(self, event):
+        if event.stage == "candidates":
+            raise ConnectionError("the tracker's server is down")
+        yield Finding(Severity.note, f"saw {event.stage}")
+
+
+def test_a_monitor_that_raises_is_named(monkeypatch, capsys):
+    plugin = Plugin("tracker", f"{__name__}:Tracker", NoConfig)
+    monkeypatch.setitem(registry().kinds["monitors"], "tracker", [Registered(plugin, "tests 0")])
+    monkeypatch.setattr(Plugin, "load", lambda self: Tracker if self.name == "tracker" else LOAD(self))
+    with pytest.raises(StageError, match=r"monitors 'tracker' failed at stage_finished \(ift candidates\): Connection"):
+        run(run_config([*SMALL, "monitors=[tracker]"]))
+    assert "note: saw prompts" in capsys.readouterr().out
+
+
+LOAD = Plugin.load

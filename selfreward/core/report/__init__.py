@@ -53,7 +53,9 @@ def report(arguments: Sequence[str]) -> None:
     """``selfreward report RUN ...``: write the reports and print where they are."""
     parser = argparse.ArgumentParser(prog="selfreward report", description="Write report.html into runs' folders.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, finished or not")
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help="prompts shown of each round (default: 40)")
+    parser.add_argument(
+        "--prompts", type=int, default=PROMPTS, help=f"prompts shown of each round (default: {PROMPTS})"
+    )
     given = parser.parse_args(list(arguments))
     for folder in given.runs:
         print(build_report(folder, max(0, given.prompts)))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from selfreward.core.errors import SelfRewardError
+from selfreward.core.errors import SelfRewardError, UserError
 from selfreward.core.plugins import LIST_KINDS
 from selfreward.core.report.run_folder import RunFolder
 
@@ -29,20 +29,33 @@ def command(run: RunFolder) -> str:
     known = [overrides for overrides in found if overrides is not None]
     if not known:
         return ""
-    return " ".join(["python -m selfreward", *map(shlex.quote, min(known, key=len))])
+    shortest = min(known, key=lambda overrides: len(overrides))
+    return " ".join(["python -m selfreward", *map(shlex.quote, shortest)])
 
 
 def _overrides(config: Mapping[str, Any], start: Sequence[str]) -> list[str] | None:
+    wanted = _flat(config)
     try:
         choices = [*start, *_choices(config, _composed(start))]
+        choices += _required(choices, wanted)
         composed = _flat(_composed(choices))
-        wanted = _flat(config)
         options = [f"{key}={_value(value)}" for key, value in wanted.items() if composed.get(key, ...) != value]
         again = _flat(_composed([*choices, *options]))
     except SelfRewardError:  # a plugin that is not installed here, or an experiment of another folder
         return None
     # what the config does not name is younger than the run
     return [*choices, *options] if all(again.get(key, ...) == value for key, value in wanted.items()) else None
+
+
+def _required(choices: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
+    """What is set of the chosen groups, where they cannot be composed without some of it."""
+    try:
+        _composed(choices)
+    except UserError:
+        chosen = {choice.partition("=")[0] for choice in choices}
+        own = {k: v for k, v in wanted.items() if k.partition(".")[0] in chosen and not k.endswith(".name")}
+        return [f"{key}={_value(value)}" for key, value in own.items() if value is not None]
+    return []
 
 
 def _composed(overrides: Sequence[str]) -> Mapping[str, Any]:

@@ -36,22 +36,20 @@ SHARES = {"fully_correct", "fluent", "win", "tie", "lose", "pairwise_accuracy", 
 
 
 def figure_groups(run: RunFolder) -> list[dict[str, Any]]:
-    """One group an evaluator, one row a figure, one cell a model: value, interval, and number of items."""
+    """One group an evaluator, one row a figure, one cell a model: value, interval, number of items."""
     cells = {(m["evaluator"], m["metric"], m["model"]): m for m in run.metrics}
     figures = list(dict.fromkeys((m["evaluator"], m["metric"]) for m in run.metrics))
     order = list(dict.fromkeys([*GROUPS, *(evaluator for evaluator, _ in figures)]))
     groups = []
     for evaluator in order:
+        names = [name for found, name in figures if found == evaluator]
+        models = [model for model in run.models if any((evaluator, name, model) in cells for name in names)]
         rows = [
-            {
-                "label": label(evaluator, name),
-                "cells": [_cell(cells.get((evaluator, name, m)), name) for m in run.models],
-            }
-            for found, name in figures
-            if found == evaluator
+            {"label": label(evaluator, name), "cells": [_cell(cells.get((evaluator, name, m)), name) for m in models]}
+            for name in names
         ]
         if rows:
-            groups.append({"title": GROUPS.get(evaluator, evaluator.replace("_", " ")), "rows": rows})
+            groups.append({"title": GROUPS.get(evaluator, evaluator.replace("_", " ")), "models": models, "rows": rows})
     return groups
 
 
@@ -64,7 +62,7 @@ def label(evaluator: str, metric: str) -> str:
 def number(value: float, metric: str) -> str:
     """A value with as many digits as it deserves."""
     if metric in SHARES:
-        return f"{value:.1%}"
+        return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"
 
 

@@ -1,7 +1,7 @@
 """The report's plots: Matplotlib draws them, and they become inline SVG that follows the page's light or dark colours.
 
-Each colour is drawn as a stand-in and replaced by a CSS variable; inline styles, which the page's policy forbids, become
-attributes. Nothing depends on the day, on the user's Matplotlib settings, or on fonts that are not Matplotlib's own.
+Each colour is drawn as a stand-in and replaced by a CSS variable; inline styles, which the page's policy forbids,
+become attributes. Nothing depends on the day, on the user's Matplotlib settings, or on fonts that are not its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VARIABLES |= {colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)}
 _SVG = "{http://www.w3.org/2000/svg}"
 _SIZE = (3.7, 2.3)
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
@@ -48,6 +48,7 @@ STYLE = {
     "xtick.major.size": 0,
     "ytick.major.size": 2.5,
     "text.color": INK,
+    "text.parse_math": False,
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
@@ -187,8 +188,9 @@ def _histograms(run: RunFolder) -> Iterator[_Drawing]:
     if not spans:
         return
     edges = _edges(float(min(spans)), float(max(spans)))
-    shares = {round.name: sum(np.histogram(scores, edges)[0] for scores in _scores(round)) for round in rounds}
-    shares = {name: counts / max(1, counts.sum()) for name, counts in shares.items() if np.ndim(counts)}
+    none = np.zeros(len(edges) - 1)
+    counts = {round.name: sum((np.histogram(s, edges)[0] for s in _scores(round)), none) for round in rounds}
+    shares = {name: each / each.sum() for name, each in counts.items() if each.sum()}
     centres = (edges[:-1] + edges[1:]) / 2
 
     def draw(ax: Axes) -> None:
@@ -255,12 +257,13 @@ def _stacked(run: RunFolder, title: str, figure: str, note: str) -> Iterator[_Dr
             ax.barh(range(len(values)), values, left=left, color=colour, height=0.55, label=stage.replace("_", " "))
             left = [a + b for a, b in zip(left, values, strict=True)]
         for y, whole in enumerate(left):
-            ax.text(whole, y, f"  {whole:,.0f}", va="center", color=QUIET, fontsize=8)
+            total = f"{whole:,.0f}"
+            ax.annotate(total, (whole, y), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=8)
         ax.set_yticks(range(len(rounds)), [round.name for round in rounds])
-        ax.invert_yaxis()
+        ax.set_ylim(max(len(rounds), 4) - 0.5, -0.5)
         ax.set_xlim(0, max(left) * 1.16)
         ax.xaxis.set_visible(False)
-        ax.spines["bottom"].set_visible(False)
+        ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(length=0)
         _legend(ax, 3)
 
@@ -286,7 +289,7 @@ def _upright(ax: Axes, metrics: set[str]) -> None:
     if metrics <= SHARES:
         from matplotlib.ticker import PercentFormatter
 
-        ax.set_ylim(0, 1.05)
+        ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     elif "response_length" in metrics:
         ax.set_ylim(bottom=0)

@@ -27,8 +27,8 @@ const rows = data.map((row, index) => {
     trained: any(row.answers, (answer) => answer.role !== ""),
     unreadable: any(row.answers, (answer) => any(answer.votes, (vote) => vote.score === null)),
     cut: any(row.answers, (answer) => answer.finish === "length"),
-    text: JSON.stringify([row.id, row.prompt, row.earlier, row.answers.map(
-      (answer) => [answer.text, answer.id, answer.votes.map((vote) => vote.words)])]).toLowerCase(),
+    text: [row.id, row.prompt, ...row.earlier.map((turn) => turn.text), ...row.answers.flatMap(
+      (answer) => [answer.id, answer.text, ...answer.votes.map((vote) => vote.words)])].join("\n").toLowerCase(),
   };
 });
 
@@ -100,8 +100,8 @@ function compare(a, b) {
 }
 
 function show() {
-  const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const wanted = (row) => words.every((word) => row.text.includes(JSON.stringify(word).slice(1, -1))) && (!round.value || row.round === round.value)
+  const words = search.value.trim().toLowerCase();
+  const wanted = (row) => row.text.includes(words) && (!round.value || row.round === round.value)
     && (!kind.value || (kind.value === "left" ? !row.trained : row[kind.value]));
   const found = rows.filter(wanted);
   if (sorted.column) found.sort(compare);

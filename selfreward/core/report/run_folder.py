@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ import yaml
 
 from selfreward.core.errors import StageError, UserError
 from selfreward.core.plugins import KINDS
+from selfreward.core.report.visible import visible
 
 STAGES = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
           "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
@@ -33,7 +35,7 @@ class RoundFolder:
     @property
     def name(self) -> str:
         """``ift``, ``iter-01``."""
-        return self.folder.name
+        return visible(self.folder.name)
 
     def figures(self, stage: str) -> Mapping[str, float]:
         """A stage's counters; empty where it is not finished."""
@@ -123,12 +125,17 @@ def read_run(folder: Path) -> RunFolder:
         raise UserError(f"{folder} is not the folder of a run: it has no config.yaml") from None
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'} is not the config of a run")
-    metrics = _json(folder / "metrics.json") or []
+    metrics = [_finite(visible(metric)) for metric in _json(folder / "metrics.json") or []]
     return RunFolder(folder, config, metrics, _rounds(folder, config, metrics))
 
 
+def _finite(metric: dict[str, Any]) -> dict[str, Any]:
+    """A figure whose NaN and infinities are no figures."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metric.items()}
+
+
 def _rounds(folder: Path, config: Mapping[str, Any], metrics: list[dict[str, Any]]) -> list[RoundFolder]:
-    """The rounds in the recipe's order, the loop's last; the n-th round that has a model made the n-th model trained."""
+    """The rounds in the recipe's order, the loop's last; the n-th with a model made the n-th model that was trained."""
     recipe = [name for name, node in (config.get("recipe") or {}).items() if isinstance(node, dict)]
     found = {path.parent.name for stage in STAGES.values() for path in folder.glob(f"*/{stage}")}
     order = sorted(

@@ -60,7 +60,7 @@ def _draw(round: RoundFolder, seed: int, prompts: int) -> list[str]:
 def _prompt(round: RoundFolder, prompt: dict[str, Any]) -> dict[str, Any]:
     *earlier, last = prompt["messages"]
     return {
-        "round": visible(round.name),
+        "round": round.name,
         "id": visible(prompt["prompt_id"]),
         "source": visible(prompt["source"]),
         "prompt": shown(last["content"]),

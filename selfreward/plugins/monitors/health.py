@@ -156,7 +156,7 @@ def chosen_fall(event: Event, seen: Seen) -> Reading | None:
     if "chosen_change" not in event.figures:
         return None
     change, rows = event.figures["chosen_change"], event.figures.get("rows", 0)
-    text = f"the log-probability of the chosen answers changed by {change:+.1f} nats, mean over {rows:,.0f} pairs"
+    text = f"{change:+.1f} nats in the log-probability of a chosen answer against the reference's ({rows:,.0f} pairs)"
     return Reading(-change, rows, text)
 
 
@@ -312,14 +312,13 @@ class Health(Monitor):
             return None
         for severity, word in ((Severity.stop, "stop"), (Severity.warning, "warn")):
             level = getattr(self.config, f"{gate.name}_{word}", None)
-            if word == "stop" and not reading.may_stop:
+            if not level or (word == "stop" and not reading.may_stop):
                 continue
-            if level and (reading.value < level if gate.side == "below" else reading.value > level):
-                limit = f"{word} {gate.side} {gate.form.format(level)}"
+            if reading.value < level if gate.side == "below" else reading.value > level:
                 where = f"iter-{event.iteration:02d}" if event.iteration else event.round
-                return Finding(
-                    severity, f"{where}: {reading.text} ({limit}): {gate.cause}{self._ways_out(gate, event)}"
-                )
+                limit = f"{word} {gate.side} {gate.form.format(level)}"
+                text = f"{where}: {reading.text} ({limit}): {gate.cause}{self._ways_out(gate, event)}"
+                return Finding(severity, text)
         return None
 
     def _ways_out(self, gate: Gate, event: Event) -> str:

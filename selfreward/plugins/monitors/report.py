@@ -1,4 +1,4 @@
-"""``report.html`` when a run has ended, well or badly; ``python -m selfreward report RUN`` writes the same at any time."""
+"""``report.html`` when a run has ended, well or badly; ``selfreward report RUN`` writes the same at any time."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def train(
             **extra,
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_whole_checkpoint(trainer))
+        trainer.train(resume_from_checkpoint=_whole_checkpoint(trainer, context.work))
     save(trainer, chat, context)
     steps = [logs for logs in trainer.state.log_history if "loss" in logs]
     tail = steps[-max(1, len(steps) // 5) :]
@@ -331,9 +331,8 @@ def _in_epochs(sampler: Any, trainer: Trainer) -> Sampler:
     return InEpochs()
 
 
-def _whole_checkpoint(trainer: Trainer) -> str | None:
+def _whole_checkpoint(trainer: Trainer, folder: Path) -> str | None:
     """The checkpoint to go on from; torn ones are deleted."""
-    folder = Path(trainer.args.output_dir)
     if trainer.is_world_process_zero():
         delete_torn(folder)
     trainer.accelerator.wait_for_everyone()

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from selfreward import Demonstration, LoraOptions, ModelConfig, ModelRef, Preference, TrainingContext, TrainingSet
-from selfreward.core.store import Artifact, Key, Store
+from selfreward.core.store import Key, Store
 from selfreward.plugins.optimizers.checkpoints import SEAL, delete_torn, last_checkpoint, seal_checkpoint
 from selfreward.plugins.optimizers.preference import Dpo, DpoConfig, Ipo, IpoConfig
 from selfreward.plugins.optimizers.sft import Sft, SftConfig
@@ -65,7 +65,7 @@ def rows(plugin: type[Any]) -> list[Any]:
     return [Preference(turns[n], answers[n], answers[n + 22], 4.0, 1.0, [], [], "p", "c", "d") for n in range(22)]
 
 
-def train(case: Case, root: Path, models: list[str], told: Callable[[int], None]) -> Artifact:
+def train(case: Case, root: Path, models: list[str], told: Callable[[int], None]) -> None:
     """Train as the core does: into an artifact whose ``work`` outlives a kill."""
     artifact = Store(root).artifact(Key("model", {}))
     config = ModelConfig(lora=LoraOptions(r=case.lora, alpha=8.0, dropout=0.1))
@@ -76,8 +76,8 @@ def train(case: Case, root: Path, models: list[str], told: Callable[[int], None]
         context = TrainingContext(start, reference, out, work, 7, lambda done, total, figures: told(done))
         return case.plugin(case.config).update(TrainingSet(type(table[0]), len(table), lambda: iter(table)), context)
 
-    artifact.write_folder(fill)
-    return artifact
+    if not artifact.is_finished():
+        artifact.write_folder(fill)
 
 
 def attempt(case: Case, root: Path, models: list[str], kill: Mapping[str, float]) -> tuple[int, list[int]]:
@@ -167,8 +167,8 @@ class Scenes:
         return {path.name: path.read_bytes() for path in manifest.parent.iterdir()}
 
     def went_on_from(self, name: str) -> list[int]:
-        """The step of the checkpoint that each attempt but the first found; 0 where it found none."""
-        return [0 if told[0] == 1 else told[0] for _, told in self.attempts[name][1:]]
+        """The step that each attempt but the first found done; 0 where it began anew."""
+        return [(0 if told[0] == 1 else told[0]) if told else STEPS for _, told in self.attempts[name][1:]]
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +180,11 @@ def play(
     def run(scenes: Mapping[str, Any]) -> Scenes:
         root = tmp_path_factory.mktemp("scenes")
         request = {"root": str(root), "models": [str(checkpoint), str(other_checkpoint)], "scenes": scenes}
-        command = [sys.executable, __file__, json.dumps(request)]
+        command = [sys.executable, __file__]
         one_thread = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | one_thread, check=False)
+        done = subprocess.run(
+            command, input=json.dumps(request), capture_output=True, text=True, env=os.environ | one_thread, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert "missing keys" not in done.stderr
         attempts = json.loads(done.stdout)
@@ -249,33 +251,32 @@ def test_killed_in_the_middle_of_a_checkpoint_the_one_before_counts(played):
 @pytest.mark.slow
 def test_killed_at_any_touch_of_the_file_system(play):
     """Of a checkpoint and of the clearing after it, of the saving at the end, and of the start after a torn one."""
-    moments = {f"sft:6, {n}": [{"step": 5, "event": n}] for n in range(1, 42)}
-    moments |= {f"sft:end, {n}": [{"step": STEPS, "event": n}] for n in range(1, 32, 2)}
-    moments |= {f"sft:again, {n}": [{"step": 5, "event": 26}, {"step": 0, "event": n}] for n in range(1, 60, 3)}
+    during, end, again = range(1, 42, 2), range(1, 42, 5), range(1, 60, 7)
+    moments = {f"sft:6, {n}": [{"step": 5, "event": n}] for n in during}
+    moments |= {f"sft:end, {n}": [{"step": STEPS, "event": n}] for n in end}
+    moments |= {f"sft:again, {n}": [{"step": 5, "event": 26}, {"step": 0, "event": n}] for n in again}
     scenes = play(
         {"sft": scene("sft", checkpoint_steps=0)} | {name: scene("sft", *kills) for name, kills in moments.items()}
     )
     assert_like_undisturbed(scenes, scenes.attempts)
-    found = [scenes.went_on_from(f"sft:6, {n}")[0] for n in range(1, 42)]
+    found = [scenes.went_on_from(f"sft:6, {n}")[0] for n in during]
     assert found == sorted(found)
     assert set(found) == {3, 6}
-    assert {scenes.went_on_from(f"sft:end, {n}")[0] for n in range(1, 32, 2)} == {12}
+    assert {scenes.went_on_from(f"sft:end, {n}")[0] for n in end} == {12, STEPS}
 
 
 @pytest.mark.slow
 def test_killed_at_any_time_and_again(play):
     chance = random.Random(0)
+    times = {case: [{"step": 0, "time": chance.uniform(0.2, 1.0)} for _ in range(4)] for case in CASES}
     scenes = play(
         {case: scene(case, checkpoint_steps=0) for case in CASES}
         | {f"{case}:steps": scene(case, *at_steps(4, 8, 10, 14)) for case in CASES}
-        | {
-            f"{case}:times {n}": scene(case, *({"step": 0, "time": chance.uniform(0.2, 1.0)} for _ in range(4)))
-            for case in CASES
-            for n in range(3)
-        }
-        | {f"sft:size {2**n}": scene("sft", {"step": 5, "size": 2**n}) for n in range(18)}
+        | {f"{case}:times": scene(case, *times[case]) for case in CASES}
+        | {f"sft:size {4**n}": scene("sft", {"step": 5, "size": 4**n}) for n in range(9)}
     )
     assert_like_undisturbed(scenes, scenes.attempts)
+    assert all(scenes.went_on_from(f"{case}:steps") == [3, 6, 9, 12] for case in CASES)
 
 
 def test_no_checkpoint_is_made_where_none_is_wanted(context, update, demonstration):
@@ -349,4 +350,4 @@ def test_a_seal_that_is_none(sealed, text):
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    main(json.load(sys.stdin))
