@@ -185,7 +185,8 @@ def job(config: DictConfig) -> None:
         config.hydra = hydra_config
     try:
         folder = run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
-        if ledger := os.environ.get(LEDGER):
+        ledger = os.environ.get(LEDGER)
+        if ledger and (folder / "metrics.json").exists():  # not so after a dry run
             with open(ledger, "a", encoding="utf-8") as lines:
                 lines.write(f"{folder}\n")
     except SelfRewardError as problem:

@@ -95,6 +95,8 @@ class Run:
         if self.options.dry_run:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob("*/[1-5]-*"):  # of another run in the same run_dir
+            stale.unlink()
         text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config.composed)))
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
         self.screen.line(f"run    {self.folder}\nstore  {self.store.path}")

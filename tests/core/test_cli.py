@@ -363,3 +363,9 @@ def test_a_sweep_lists_refused_jobs_runs_the_others_and_compares_them(cli):
         ["selector=best_worst", "M2"],
         ["selector=random_pair", "M2"],
     ]
+
+
+def test_a_dry_run_of_a_sweep_prints_every_plan(cli):
+    done = cli("dry_run=true", "-m", "seed=0,1")
+    assert (done.code, done.err.count("selfreward:")) == (0, 0), done.err
+    assert done.out.count("to do: 25 of 25 steps") == 2

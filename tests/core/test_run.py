@@ -15,7 +15,7 @@ from selfreward.core.run import run
 
 SMALL = [
     "data.ift=12", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",
-    "prompt_generator.n=4", "evaluators=[]", "runs_dir=runs", "store.path=store",
+    "prompt_generator.n=4", "evaluators=[]", "monitors=[health]", "runs_dir=runs", "store.path=store",
 ]  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def test_the_wheel_holds_what_the_tree_holds(wheel):
     wanted = {f"selfreward/conf/{path.relative_to(ROOT / 'conf')}" for path in configs}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "selfreward").rglob("*.py")}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / M0).iterdir() if path.is_file()}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "selfreward/core/report").iterdir() if path.is_file()}
     assert packed == wanted
 
 

@@ -63,7 +63,8 @@ def number(value: float, metric: str) -> str:
     """A value with as many digits as it deserves."""
     if metric in SHARES:
         return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}"
+    text = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+    return text.replace("-", "−")
 
 
 def _cell(metric: dict[str, Any] | None, name: str) -> dict[str, str]:
