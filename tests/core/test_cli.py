@@ -369,3 +369,18 @@ def test_a_dry_run_of_a_sweep_prints_every_plan(cli):
     done = cli("dry_run=true", "-m", "seed=0,1")
     assert (done.code, done.err.count("selfreward:")) == (0, 0), done.err
     assert done.out.count("to do: 25 of 25 steps") == 2
+
+
+def test_the_joblib_launcher_runs_jobs_in_parallel_on_one_store(cli):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    small = [
+        "data.ift=8", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",
+        "prompt_generator.n=4", "evaluators=[oracle]", "monitors=[]",
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+    ]  # fmt: skip
+    done = cli(*small, "-m", "judge=random,length")
+    assert done.code == 0, done.err
+    # whichever job comes first makes what both need; the other waits for it and says that it came from the store
+    shared = [line for line in done.out.splitlines() if line.startswith("  M1 answers")]
+    assert sorted("reused from the store" in line for line in shared) == [False, True]
+    assert {"judge=random", "judge=length"} <= set(done.out[done.out.rindex("what") :].split())
