@@ -7,6 +7,7 @@ raises and never exits, since an exit inside a task would end the rest of a swee
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import tempfile
@@ -23,6 +24,14 @@ ASK_TRACEBACK = "HYDRA_FULL_ERROR"
 
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Our own bars and messages stand alone; set one of these yourself to hear the libraries as well."""
+
+VERBS = {
+    "plugins": "selfreward.core.listing:print_plugins",
+    "show": "selfreward.core.lineage:show",
+    "compare": "selfreward.core.compare:compare",
+    "report": "selfreward.core.report:report",
+}
+"""What stands beside the Hydra app; each takes the rest of the command line."""
 
 _CONFIG_DIR = ("--config-dir", "-cd")
 _FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", *_CONFIG_DIR)
@@ -52,25 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments[:1] == ["plugins"]:
-        from selfreward.core.listing import print_plugins
-
-        print_plugins(arguments[1:])
-        return 0
-    if arguments[:1] == ["show"]:
-        from selfreward.core.lineage import show
-
-        show(arguments[1:])
-        return 0
-    if arguments[:1] == ["compare"]:
-        from selfreward.core.compare import compare
-
-        compare(arguments[1:])
-        return 0
-    if arguments[:1] == ["report"]:
-        from selfreward.core.report import report
-
-        report(arguments[1:])
+    if arguments and arguments[0] in VERBS:
+        module, _, function = VERBS[arguments[0]].partition(":")
+        getattr(importlib.import_module(module), function)(arguments[1:])
         return 0
     if "--help" in arguments or "-h" in arguments:
         from selfreward.core.listing import print_help
@@ -164,6 +157,8 @@ def _run_hydra(arguments: list[str]) -> None:
         hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as problem:
         raise UserError(explain(problem)) from problem
+    except OSError as problem:  # of a sweep's folder: what a run meets, it tells itself
+        raise UserError(f"a sweep cannot be kept there: {problem}; choose another folder with runs_dir=") from problem
     finally:
         sys.argv = argv
 

@@ -70,7 +70,10 @@ class Plugin:
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as problem:
-            raise UserError(f"'{self.name}' cannot be loaded from {self.target}: {problem}") from problem
+            absent = (getattr(problem, "name", None) or "").partition(".")[0]
+            stranger = isinstance(problem, ModuleNotFoundError) and absent not in ("", module.partition(".")[0])
+            mend = f"; install it: pip install {absent}" if stranger else ""
+            raise UserError(f"'{self.name}' cannot be loaded from {self.target}: {problem}{mend}") from problem
 
     def source_digest(self) -> str:
         """Digest of the source of its module and of what that imports from the same package folder.

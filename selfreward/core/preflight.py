@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selfreward.core.disk import folder_problems, space_problems
 from selfreward.core.errors import SelfRewardError, UserError
 from selfreward.core.model import Model, ModelRef
 from selfreward.core.records import digest
@@ -20,19 +22,21 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def preflight(run: Run) -> None:
-    """Check data, model, roles, rubric and every stage.
+    """Check folders, plugins, data, model, roles, rubric, every stage and the disk.
 
     Raises:
         UserError: all problems at once, each with its mend.
     """
-    problems = _data_problems(run)
-    chat, found = _model_problems(run)
+    problems = [*folder_problems(run), *_library_problems(run), *_data_problems(run)]
+    base, chat, found = _model_problems(run)
     problems += found
-    if not problems:
+    if base and chat and not problems:
         rounds = list(run.rounds())
         problems += _role_problems(rounds)
         for round in rounds:
-            problems += _stage_problems(run, round, chat)
+            problems += _stage_problems(run, round, base, chat)
+        if not problems and not run.options.dry_run:
+            problems += space_problems(run, base)
     if problems:
         raise UserError(list(dict.fromkeys(problems)))
 
@@ -73,6 +77,16 @@ def _fetch(name: str) -> str:
         raise UserError(f"model.path={name}: no such folder, and the hub did not give it ({first})") from None
 
 
+def _library_problems(run: Run) -> Iterator[str]:
+    """Engine and evaluators are first needed when hours may have gone by; their libraries are looked for now."""
+    choices = run.config.choices.values()
+    for choice in [*choices, *(choice for group in run.config.lists.values() for choice in group)]:
+        try:
+            choice.plugin.load()
+        except UserError as problem:
+            yield from (f"{choice.kind}={choice.name}: {p}" for p in problem.problems)
+
+
 def _data_problems(run: Run) -> list[str]:
     try:
         problems = list(run.data.problems())
@@ -83,21 +97,20 @@ def _data_problems(run: Run) -> list[str]:
         return getattr(problem, "problems", [str(problem)])
 
 
-def _model_problems(run: Run) -> tuple[Chat | None, list[str]]:
+def _model_problems(run: Run) -> tuple[ModelRef | None, Chat | None, list[str]]:
     try:
         ref = base_model(run.choices["model"])
         folder = Path(ref.path)
         if not list(folder.glob("*.safetensors")):
             pickles = [p.name for pattern in PICKLES for p in folder.glob(pattern)]
             if pickles:
-                return None, [
-                    f"model.path={folder}: the weights are pickles ({pickles[0]}), which can run code; convert them to "
-                    "safetensors: load them where you trust them and call save_pretrained"
-                ]
-            return None, [f"model.path={folder}: no *.safetensors weights in this folder"]
-        return ref.chat(), []
+                why = f"the weights are pickles ({pickles[0]}), which can run code; convert them to safetensors: load "
+                why += "them where you trust them and call save_pretrained"
+                return None, None, [f"model.path={folder}: {why}"]
+            return None, None, [f"model.path={folder}: no *.safetensors weights in this folder"]
+        return ref, ref.chat(), []
     except UserError as problem:
-        return None, problem.problems
+        return None, None, problem.problems
 
 
 def _role_problems(rounds: list[Round]) -> list[str]:
@@ -119,7 +132,7 @@ def _role_problems(rounds: list[Round]) -> list[str]:
     return problems
 
 
-def _stage_problems(run: Run, round: Round, chat: Chat | None) -> list[str]:
+def _stage_problems(run: Run, round: Round, base: ModelRef, chat: Chat) -> list[str]:
     problems: list[str] = []
     stages = [round.prompt_generator, round.sampler, round.judge, round.selector, round.optimizer]
     for choice in [*stages, *round.prompt_filters, *round.candidate_filters, *round.pair_filters]:
@@ -129,14 +142,14 @@ def _stage_problems(run: Run, round: Round, chat: Chat | None) -> list[str]:
         except UserError as problem:
             found = problem.problems
         problems += [f"{choice.kind}={choice.name}: {p}" if "=" not in p.split(":")[0] else p for p in found]
-    if chat and not problems:
-        problems += _context_problems(run, round, chat)
+    if not problems:
+        problems += _context_problems(run, round, base, chat)
     return problems
 
 
-def _context_problems(run: Run, round: Round, chat: Chat) -> list[str]:
+def _context_problems(run: Run, round: Round, base: ModelRef, chat: Chat) -> list[str]:
     """The longest judge prompt must leave room for the verdict: rubric, an answer of full length, and the reply."""
-    limit = context_length(Path(base_model(run.choices["model"]).path))
+    limit = context_length(Path(base.path))
     judge, sampler = round.judge.config, round.sampler.config
     if limit is None or not round.judge.plugin.load().uses_model or not hasattr(judge, "rubric"):
         return []

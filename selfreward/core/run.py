@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from omegaconf import OmegaConf
 
 from selfreward.core.config import Match, RunConfig
 from selfreward.core.context import EngineRoom, Files
+from selfreward.core.disk import free_space
 from selfreward.core.errors import SelfRewardError, StageError, UserError
 from selfreward.core.events import Event
 from selfreward.core.keyed import KeyedStage, Propose, Sample, Score, Select, Update
@@ -34,6 +37,8 @@ FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "
 
 NOT_THE_EXPERIMENT = ("run_dir", "runs_dir", "store", "engine", "dry_run", "monitors")
 """Settings that do not make it another run: where it is kept, how models are run, who watches."""
+FULL_DISK = (os.strerror(errno.ENOSPC), "unexpected pos", "PytorchStreamWriter failed writing")
+"""How libraries not in Python tell of it: safetensors, and ``torch.save``, which only sees that bytes are missing."""
 STYLES = {Severity.note: "", Severity.warning: "yellow"}
 
 
@@ -44,13 +49,17 @@ def run(config: RunConfig) -> Path:
         UserError: found before any work.
         StageError: a stage failed; what was finished stays in the store.
     """
+    from transformers.utils import logging
+
     from selfreward.core.loop import align
 
+    logging.disable_progress_bar()  # a run has bars of its own
     this = Run(config)
     try:
-        this.start()
-        align(this)
-        this.end()
+        with this.system_errors():
+            this.start()
+            align(this)
+            this.end()
     except BaseException as problem:
         print_summary(this.screen, this.metrics)  # the numbers so far
         this.tell("run_failed", error=str(problem) or type(problem).__name__)
@@ -95,8 +104,9 @@ class Run:
         if self.options.dry_run:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for stale in self.folder.glob("*/[1-5]-*"):  # of another run in the same run_dir
-            stale.unlink()
+        for pattern in ("*/[1-5]-*", "evaluation/*/answers"):  # of another run in the same run_dir
+            for stale in self.folder.glob(pattern):
+                stale.unlink()
         text = OmegaConf.to_yaml(OmegaConf.create(dict(self.config.composed)))
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
         self.screen.line(f"run    {self.folder}\nstore  {self.store.path}")
@@ -291,12 +301,40 @@ class Run:
             raise StageError("; ".join(stops))
 
     def measured(self, name: str, artifact: Artifact, seconds: float) -> None:
-        """Tell the user that an evaluation is done."""
+        """Tell the user that an evaluation is done; link the answers into the run's folder."""
         figures = artifact.figures
         if not figures["rows"]:
             return
         unit = "answers" if artifact.key.stage == "answers" else "figures"
+        if unit == "answers":
+            link(self.folder / "evaluation" / artifact.key.parts["model"][0] / "answers", artifact.folder)
         self.screen.stage_done(name, int(figures["rows"]), unit, seconds, _note("", figures), artifact.reused)
+
+    @contextmanager
+    def system_errors(self) -> Iterator[None]:
+        """What the operating system refuses to the store or the run's folder, told with its mend.
+
+        Raises:
+            StageError: in place of the refusal, whoever met it.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as problem:
+            elsewhere = f"store.path= (now {self.store.path}) or runs_dir= (the run is in {self.folder})"
+            if _is_full(problem):
+                free = [f"{free_space(path) / 1e6:,.1f} MB free at {path}" for path in (self.store.path, self.folder)]
+                raise StageError(
+                    f"the disk is full ({problem}): {', '.join(free)}; free some space and give the same command "
+                    f"again, it goes on from the last finished shard; or choose another disk with {elsewhere}"
+                ) from problem
+            if isinstance(problem, OSError):
+                raise StageError(
+                    f"the operating system refused: {problem}; mend that and give the same command again, it goes on "
+                    f"from the last finished shard; or choose another place with {elsewhere}"
+                ) from problem
+            raise
 
     def _write_metrics(self) -> None:
         temporary = self.folder / ".metrics.json.tmp"
@@ -315,6 +353,17 @@ class Run:
             self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / FOLDERS['model']}")
         self.screen.line(f"look at rows python -m selfreward show {self.folder}")
         self.tell("run_finished", metrics=self.metrics)
+
+
+def _is_full(problem: BaseException | None) -> bool:
+    """Whether a full disk is what began it."""
+    while problem:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(problem) for words in FULL_DISK):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
 
 
 def _hear(choice: Choice, monitor: Monitor, what: str, event: Event) -> list[Finding]:

@@ -107,7 +107,72 @@ WRONG = {
     "-m judge=random,nobody": "judge=nobody: there is no judge 'nobody'",
     "-m judge=random,length seed=-1": "seed=-1 is out of range",
     "judge=random,length -m judge.vots=3": "there is no option 'judge.vots'",
+    # a misspelt name in every group
+    "model=micr": "model=micr: there is no model 'micr'; did you mean 'micro'?",
+    "data=jsonll": "data=jsonll: there is no data 'jsonll'; did you mean 'jsonl'?",
+    "recipe=self_rewardin": "there is no recipe 'self_rewardin'; did you mean 'self_rewarding'?",
+    "prompt_generator=self_instuct": "there is no prompt_generator 'self_instuct'; did you mean 'self_instruct'?",
+    "sampler=nuclues": "sampler=nuclues: there is no sampler 'nuclues'; did you mean 'nucleus'?",
+    "candidate_filters=[lenght]": "there is no candidate_filter 'lenght'; did you mean 'length'?",
+    "selector=best_wrost": "selector=best_wrost: there is no selector 'best_wrost'; did you mean 'best_worst'?",
+    "pair_filters=[length_rato]": "there is no pair_filter 'length_rato'; did you mean 'length_ratio'?",
+    "optimizer=dpoo": "optimizer=dpoo: there is no optimizer 'dpoo'; did you mean 'dpo'?",
+    "engine=transformer": "engine=transformer: there is no engine 'transformer'; did you mean 'transformers'?",
+    "monitors=[helth]": "monitors=helth: there is no monitor 'helth'; did you mean 'health'?",
+    "ablation=no_etf": "ablation=no_etf: no such ablation; did you mean 'no_eft'?",
+    "++judge=nobody": "judge=nobody: there is no judge 'nobody'",
+    "++evaluation.judge=nobody": "evaluation.judge: there is no judge 'nobody'; there are: human_rank, length, ",
+    # a misspelt option in every group
+    "model.dtyp=auto": "there is no option 'model.dtyp'; did you mean 'dtype'?",
+    "data=jsonl data.pth=x": "there is no option 'data.pth'; did you mean 'path'?",
+    "recipe.use_etf=true": "there is no option 'recipe.use_etf'; did you mean 'use_eft'?",
+    "prompt_generator.m=4": "there is no option 'prompt_generator.m'; ",
+    "prompt_filters.length.min_word=3": "'prompt_filters.length.min_word'; did you mean 'min_words'?",
+    "sampler.temprature=1": "there is no option 'sampler.temprature'; did you mean 'temperature'?",
+    "candidate_filters=[length] candidate_filters.length.x=1": "there is no option 'candidate_filters.length.x'",
+    "selector.margn=1": "there is no option 'selector.margn'; did you mean 'margin'?",
+    "pair_filters=[length_ratio] pair_filters.length_ratio.x=1": "there is no option 'pair_filters.length_ratio.x'",
+    "optimizer.betta=1": "there is no option 'optimizer.betta'; did you mean 'beta'?",
+    "engine.thread=3": "there is no option 'engine.thread'; did you mean 'threads'?",
+    "evaluators.oracle.x=1": "there is no option 'evaluators.oracle.x'; there are: none",
+    "monitors.health.tie_warn=1": "there is no option 'monitors.health.tie_warn'; did you mean 'ties_warn'?",
+    "judge=random judge.votes=3": "there is no option 'judge.votes'",
+    # further kinds of options
+    "optimizer.schedule=cosinus": "Invalid value 'cosinus', expected one of [linear, cosine, constant]",
+    "optimizer.group_by_length=perhaps": "optimizer.group_by_length=perhaps: Value 'perhaps' is not a valid bool",
+    "optimizer.lr=fast": "optimizer.lr=fast: Value 'fast' of type 'str' could not be converted to Float",
+    "sampler.n=[1,2]": "sampler.n=[1, 2]: Value '[1, 2]' of type 'list' could not be converted to Integer",
+    "runs_dir=[a]": "runs_dir=['a']: Cannot convert 'list' to string",
+    "model.lora=8": "model.lora=8: Invalid type assigned: int is not a subclass of LoraOptions",
+    "++seed=x": "seed=x: Value 'x' of type 'str' could not be converted to Integer",
+    "++store={path:[1]}": "store.path=[1]: Cannot convert 'list' to string",
+    "optimizer.warmup=1": "optimizer.warmup=1.0 is out of range: it must be below 1",
+    "optimizer.beta=0": "optimizer.beta=0.0 is out of range: it must be above 0",
+    "evaluation.top_p=0": "evaluation.top_p=0.0 is out of range: it must be above 0",
+    "optimizer.batch_size=6 optimizer.gradient_accumulation=4": "batch_size=6 must be a multiple of gradient_accumula",
+    "engine=null": "engine=null: takes one name, engine=NAME (transformers)",
+    "+judge._partial_=true": "+judge._partial_=true: a config names a plugin, never code to call",
+    "++hydra.callbacks={x:{a:1}}": "Hydra's callbacks run code named by a config; use a lifecycle plugin instead",
+    # places where nothing can be written, not even by root
+    "store.path=/dev/null/x": "the store /dev/null/x cannot be written (/dev/null is no folder); choose another folder "
+    "with store.path=",
+    "run_dir=/proc/x": "the run's folder /proc/x cannot be written (/proc: No such file or directory); choose another "
+    "folder with run_dir=",
+    "runs_dir=/dev/null": "(/dev/null is no folder); choose another folder with runs_dir=",
+    "-m runs_dir=/proc/x seed=0,1": "choose another folder with runs_dir=",
 }  # fmt: skip
+
+LATE = {
+    "optimizer.init_from=M9": "optimizer.init_from=M9: no model plays this role in iter-01; there are: base, M0, ",
+    "optimizer.reference=judge": "optimizer.reference=judge: no model plays this role in iter-01",
+    "judge.model=M2": "judge.model=M2: no model plays this role in iter-01",
+    "sampler.model=M7": "sampler.model=M7: no model plays this role in iter-01",
+    "prompt_generator.model=stf": "prompt_generator.model=stf: no model plays this role in iter-01",
+    "judge.rubric=nowhere": "judge.rubric=nowhere: no such rubric; there are additive, micro, or give the path",
+    "data=jsonl data.path=/dev/null/x.jsonl": "data file /dev/null/x.jsonl: no such file",
+    "model=hf model.path=/dev/null/x": "path=/dev/null/x: no such folder",
+}
+"""What only the last check can find; told when all else is right."""
 
 
 @pytest.mark.parametrize(("command", "message"), WRONG.items(), ids=WRONG)
@@ -115,6 +180,37 @@ def test_a_wrong_configuration_is_refused_with_its_mend(refused, stop, command, 
     told = refused(*command.split(), *stop)
     assert message in told
     assert told.count(message) == 1
+
+
+@pytest.mark.parametrize(("command", "message"), LATE.items(), ids=LATE)
+def test_what_only_the_last_check_can_find_is_refused_too(refused, command, message):
+    assert message in refused(*command.split(), "dry_run=true")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_group_has_its_misspelt_name_and_option_above(kind):
+    typed = [part.lstrip("+") for command in WRONG for part in command.split()]
+    assert any(part.startswith(f"{kind}=") for part in typed)
+    assert any(part.startswith(f"{kind}.") for part in typed)
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [("engine", "needy"), ("evaluators", "[needy]"), ("judge", "needy")])
+def test_a_library_that_is_not_installed_is_missed_before_any_work(cli, tmp_path, kind, chosen):
+    site = tmp_path / "site"
+    info = site / "selfreward_needy-0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: selfreward-needy\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[selfreward]\nneedy = needy\n")
+    (site / "needy_class.py").write_text("import a_library_that_nobody_has\nclass Needy: pass\n")
+    (site / "needy.py").write_text(
+        "from dataclasses import dataclass\nfrom selfreward import Plugin, hookimpl\n@dataclass\nclass Options: pass\n"
+        f"@hookimpl\ndef {KINDS[kind]}(): return [Plugin('needy', 'needy_class:Needy', Options)]\n"
+    )
+    done = cli(f"{kind}={chosen}", path=[site])
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"{kind}=needy: 'needy' cannot be loaded from needy_class:Needy: " in done.err
+    assert "No module named 'a_library_that_nobody_has'" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_all_problems_are_told_at_once(refused):
