@@ -210,6 +210,7 @@ def test_a_library_that_is_not_installed_is_missed_before_any_work(cli, tmp_path
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert f"{kind}=needy: 'needy' cannot be loaded from needy_class:Needy: " in done.err
     assert "No module named 'a_library_that_nobody_has'" in done.err
+    assert "install it: pip install a_library_that_nobody_has" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
