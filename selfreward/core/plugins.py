@@ -89,11 +89,14 @@ def _collect_sources(name: str, sources: dict[str, str]) -> None:
     module = importlib.import_module(name)
     sources[name] = inspect.getsource(module)
     for node in ast.walk(ast.parse(sources[name])):
-        if isinstance(node, ast.ImportFrom) and node.module and module.__package__:
-            found = "." * node.level + node.module
-            neighbour = importlib.util.resolve_name(found, module.__package__)
-            if neighbour.startswith(module.__package__ + ".") and neighbour not in sources:
-                _collect_sources(neighbour, sources)
+        if isinstance(node, ast.ImportFrom) and module.__package__:
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            # "from package import module" names a neighbour as well as "from package.module import name"
+            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == module.__package__ else [origin]
+            for neighbour in names:
+                inside = neighbour.startswith(module.__package__ + ".") and neighbour not in sources
+                if inside and importlib.util.find_spec(neighbour):
+                    _collect_sources(neighbour, sources)
 
 
 @dataclass(frozen=True)

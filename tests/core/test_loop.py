@@ -179,6 +179,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_tables_and_weights(folder):
     assert run(folder, *arguments).returncode == 0
     arguments[2:4] = ["run_dir=undisturbed", "store.path=undisturbed_store"]
     assert run(folder, *arguments).returncode == 0
+    killed, undisturbed = figures(folder, "killed"), figures(folder, "undisturbed")
+    assert {key: row for key, row in killed.items() if key[2] != "seconds"} == {
+        key: row for key, row in undisturbed.items() if key[2] != "seconds"
+    }
     for stage in ("1-prompts", "2-candidates", "3-judgements", "4-training_set", "5-model"):
         for path in sorted((folder / "undisturbed" / "iter-01" / stage).glob("*")):
             if path.suffix in (".parquet", ".safetensors"):
