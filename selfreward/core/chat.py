@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Chat:
         self._unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id}
         # runs of white space are added tokens in some vocabularies (Gemma); they control nothing
         self._controls = frozenset(i for i, text in added.items() if not _is_blank(text)) - self._unknown
-        self._plain = _PlainText(tokenizer.backend_tokenizer, self._controls)
+        self._plain = _PlainText(tokenizer.backend_tokenizer, self._controls, added)
 
         before, end_id, opens_section = self._assistant_turn()
         self._before_reply, self._reply_opens_section, self._end_id = before, opens_section, end_id
@@ -213,8 +213,9 @@ class _PlainText:
     ``section`` (right after a control token), or as a ``continuation`` of other text (never a space).
     """
 
-    def __init__(self, backend: Tokenizer, controls: frozenset[int]) -> None:
+    def __init__(self, backend: Tokenizer, controls: frozenset[int], added: Mapping[int, str]) -> None:
         self._controls = controls
+        self._literals = {i: literal for i, literal in added.items() if not _is_blank(literal)}
         self._backends = _plain_backends(backend)
 
     def encode(self, text: str, where: str) -> list[int]:
@@ -223,9 +224,11 @@ class _PlainText:
         A model that looks pieces up whole (unigram, word-level) may know a control token's literal: it is broken up.
         """
         found = self._backends[where].encode(text, add_special_tokens=False)
-        if self._controls.isdisjoint(found.ids):
+        if self._literals.keys().isdisjoint(found.ids):
             return found.ids
-        cuts = [s + 1 for i, (s, e) in zip(found.ids, found.offsets, strict=True) if i in self._controls and e - s > 1]
+        # the unknown token controls nothing and may stand for a strange character, but not for its own literal
+        spans = [(i, s, e) for i, (s, e) in zip(found.ids, found.offsets, strict=True) if i in self._literals]
+        cuts = [s + 1 for i, s, e in spans if e - s > 1 and (i in self._controls or text[s:e] == self._literals[i])]
         if not cuts:  # a single character that is a control token cannot be spelled otherwise: it is left out
             return [i for i in found.ids if i not in self._controls]
         ids = self.encode(text[: cuts[0]], where)

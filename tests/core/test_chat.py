@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -151,6 +151,8 @@ def test_a_reply_holds_one_control_token_its_end(style: str, text: str) -> None:
 
 @pytest.mark.parametrize("style", ["chatml", "llama3", "llama2_bpe"])
 @given(text=hostile_text | plain_text | st.text(max_size=20))
+@example(text="<unk>")
+@example(text="a<unk>b</s>")
 @settings(deadline=None, max_examples=100)
 def test_decode_gives_the_reply_back(style: str, text: str) -> None:
     if style == "llama2_bpe" and "▁" in text:
