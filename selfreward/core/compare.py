@@ -67,11 +67,14 @@ def compare(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="selfreward compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--models", help="which models, such as M1,M3 (default: all)")
-    parser.add_argument("--metrics", help=f"which figures (default: {','.join(DEFAULT_METRICS)})")
+    shown = f"default: all; as text {','.join(DEFAULT_METRICS)}"
+    parser.add_argument("--metrics", help=f"which figures, such as true_score,win ({shown})")
     parser.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
     given = parser.parse_args(list(arguments))
     runs = [_read(folder) for folder in given.runs]
-    metrics = given.metrics.split(",") if given.metrics else DEFAULT_METRICS
+    found = dict.fromkeys(metric for run in runs for _, metric in run.values)
+    default = DEFAULT_METRICS if given.format == "text" else list(dict.fromkeys([*DEFAULT_METRICS, *found]))
+    metrics = given.metrics.split(",") if given.metrics else default
     models = given.models.split(",") if given.models else list(dict.fromkeys(m for run in runs for m in run.models))
     rows = _rows(runs, models, metrics)
     print(_render(rows, given.format))

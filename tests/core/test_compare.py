@@ -210,3 +210,11 @@ def test_an_option_is_told_where_its_plugin_stays_the_same():
     assert labels([plain, frozen, random, untaught, plain]) == [
         "as configured", "judge.model=M1", "judge=random", "recipe.use_eft=False", "as configured",
     ]  # fmt: skip
+
+
+def test_every_figure_is_in_the_csv(tmp_path, capsys):
+    values = {("M2", "true_score"): 4.0, ("M2", "cut_off"): 0.1, ("M2", "a_strangers_figure"): 7.0}
+    assert main(["compare", write_run(tmp_path / "r", {"seed": 0}, values), "--format", "csv"]) == 0
+    head, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert {"true_score", "cut_off", "a_strangers_figure"} <= set(head)
+    assert dict(zip(head, row, strict=True))["a_strangers_figure"] == "7.00"
