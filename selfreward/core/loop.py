@@ -21,5 +21,5 @@ def align(run: Run) -> None:
         training = selector.select(prompts, candidates, judgements)
         policy = optimizer.update(*run.earlier_sets(round), training)
 
-        run.finish(round, policy, prompts, candidates, judgements, training)
+        run.finish(round, policy, training)
         run.measure(round.makes)

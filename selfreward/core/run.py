@@ -241,10 +241,10 @@ class Run:
             reused=artifact.reused,
         )
 
-    def finish(self, round: Round, policy: ModelRef, *tables: Artifact) -> None:
+    def finish(self, round: Round, policy: ModelRef, training: Artifact) -> None:
         """The new model takes its role."""
         self._models[round.makes] = self._models["policy"] = policy
-        self._sets[round.name] = tables[-1]
+        self._sets[round.name] = training
         self._made[round.makes] = round
         if self.options.dry_run:
             return
@@ -381,14 +381,7 @@ def _hear(choice: Choice, monitor: Monitor, what: str, event: Event) -> list[Fin
 
 def plain(config: Any) -> dict[str, Any]:
     """A config dataclass in canonical form."""
-    container = (
-        OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True) if not _has_rounds(config) else {}
-    )
-    return container  # type: ignore[return-value]
-
-
-def _has_rounds(config: Any) -> bool:
-    return any(isinstance(value, Choice) for value in vars(config).values())
+    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
 
 
 def run_folder(config: RunConfig) -> Path:
