@@ -143,7 +143,7 @@ def train(model: str, pairs: Sequence[Pair], out: Path, **settings: Any) -> None
     from trl import DPOConfig, DPOTrainer
 
     on_a_cpu: dict[str, Any] = {"use_cpu": True, "bf16": False, "dataloader_pin_memory": False}
-    arguments = DPOConfig(output_dir=str(out), report_to="none", disable_tqdm=True, **on_a_cpu, **settings)
+    arguments = DPOConfig(output_dir=str(out), report_to="none", disable_tqdm=True, **(on_a_cpu | settings))
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(model),
         args=arguments,

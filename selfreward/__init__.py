@@ -22,16 +22,16 @@ _PUBLIC = {
     "options": ["option"],
     "plugins": ["Plugin"],
     "records": [
-        "AnsweredPrompt", "Candidate", "Demonstration", "JudgedPrompt", "Judgement", "Message", "Preference", "Prompt",
-        "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
+        "AnsweredPrompt", "Candidate", "Demonstration", "Instruction", "JudgedPrompt", "Judgement", "Message",
+        "Preference", "Prompt", "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
     ],
     "report": ["build_report"],
     "rounds": ["Recipe", "Round", "RoundConfig"],
     "rubric": ["Rubric"],
     "stages": [
         "EvaluationContext", "Evaluator", "FileContext", "Filter", "Finding", "Judge", "Metric", "Monitor", "Optimizer",
-        "OptimizerConfig", "PromptGenerator", "Sampler", "Selector", "Severity", "Stage", "StageContext",
-        "TrainingContext", "TrainingSet",
+        "OptimizerConfig", "PromptGenerator", "Rollouts", "Sampler", "Selector", "Severity", "Stage", "StageContext",
+        "TextMetric", "TrainingContext", "TrainingSet",
     ],
     "verdict": ["read_score"],
 }  # fmt: skip

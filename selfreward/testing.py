@@ -159,10 +159,16 @@ class ScriptedContext:
     model_config: ModelConfig = field(default_factory=ModelConfig)
     likely: Callable[[str | Sequence[int]], float] = lambda reply: -float(len(reply))
     """Log-probability of a token of this reply."""
+    likely_elsewhere: Callable[[str | Sequence[int]], float] = lambda reply: -1.5 * len(reply) - 0.5
+    """... to the model of another role, which :meth:`of` gives."""
+    worth: Callable[[str | Sequence[int]], float | None] = lambda reply: float(len(reply))
+    """Reward of this reply; None = too long for the reward model."""
     requests: list[Request] = field(default_factory=list)
     """What ``generate`` was asked, in order."""
     weighed: list[Continuations] = field(default_factory=list)
     """What ``likelihoods`` was asked, in order."""
+    rewarded: list[Continuations] = field(default_factory=list)
+    """What ``rewards`` was asked, in order."""
     counters: Counter[str] = field(default_factory=Counter)
     """What ``count`` was told."""
 
@@ -175,6 +181,15 @@ class ScriptedContext:
         """The script's log-probabilities; tokens are the bytes of the text, with 0 where the reply is to end."""
         self.weighed += requests
         return [[self._likelihood(request, reply) for reply in request.replies] for request in requests]
+
+    def rewards(self, requests: Sequence[Continuations]) -> list[list[float | None]]:
+        """The script's rewards."""
+        self.rewarded += requests
+        return [[self.worth(reply) for reply in request.replies] for request in requests]
+
+    def of(self, model: str) -> ScriptedContext:
+        """The model of another role; what it is asked and what it counts is this context's."""
+        return dataclasses.replace(self, model=model, likely=self.likely_elsewhere)
 
     def _likelihood(self, request: Continuations, reply: str | Sequence[int]) -> Likelihood:
         ids = [*reply.encode(), *([0] if request.ended else [])] if isinstance(reply, str) else list(reply)
@@ -202,7 +217,9 @@ class ScriptedContext:
 
     def fresh(self, **changes: Any) -> ScriptedContext:
         """The same context before anything happened, with other fields where given."""
-        return dataclasses.replace(self, **{"requests": [], "weighed": [], "counters": Counter(), **changes})
+        return dataclasses.replace(
+            self, **{"requests": [], "weighed": [], "rewarded": [], "counters": Counter(), **changes}
+        )
 
 
 # ------------------------------------------------------------------------------------------------- the contract by kind
@@ -273,7 +290,9 @@ def check_judge(
         apart = [judgement for group in answered for judgement in judge.score([group], context.fresh())]
         require(apart == made, "a judgement may not depend on the other prompts of the slice")
     if judge.uses_model:
-        says_nothing = context.fresh(reply=lambda request, k: "", likely=lambda reply: -math.inf)
+        says_nothing = context.fresh(
+            reply=lambda request, k: "", likely=lambda reply: -math.inf, worth=lambda reply: None
+        )
         silent = list(judge.score(answered, says_nothing))
         unread = all(judgement.score is None for judgement in silent)
         require(unread, "a model that says nothing gives no score: an unreadable verdict is None, never a number")
@@ -397,7 +416,7 @@ def _run(stage: Stage, context: ScriptedContext, work: Callable[[ScriptedContext
         return work(used[-1])
 
     made = _twice(once, given)
-    silent = not (used[0].requests or used[0].weighed)
+    silent = not (used[0].requests or used[0].weighed or used[0].rewarded)
     require(stage.uses_model or silent, "the context's model was run, but the class does not say uses_model = True")
     return made
 

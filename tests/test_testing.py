@@ -9,6 +9,7 @@ import pytest
 
 from selfreward import (
     Candidate,
+    Continuations,
     Demonstration,
     Filter,
     Judge,
@@ -85,6 +86,20 @@ class Undeclared(ZeroForSilence):
     uses_model = False
 
 
+class ZeroForNoReward(Judge):
+    uses_model = True
+
+    def score(self, answered, context):
+        for group in answered:
+            asked = [Continuations(group.prompt.messages, [c.text for c in group.candidates])]
+            for candidate, reward in zip(group.candidates, context.rewards(asked)[0], strict=True):
+                yield verdict(candidate, [reward or 0.0], reward or 0.0)
+
+
+class UndeclaredReward(ZeroForNoReward):
+    uses_model = False
+
+
 class Reversed(Judge):
     def score(self, answered, context):
         return [verdict(candidate) for candidate in reversed(all_candidates(answered))]
@@ -122,6 +137,8 @@ class Meddling(Judge):
         (ScoreWithoutVote, "exactly where no vote could be read"),
         (LosesWords, "one entry per vote"),
         (Undeclared, "uses_model = True"),
+        (ZeroForNoReward, "says nothing gives no score"),
+        (UndeclaredReward, "uses_model = True"),
         (Reversed, "in their order"),
         (NotANumber, "finite"),
         (Moody, "same result"),
@@ -132,6 +149,19 @@ class Meddling(Judge):
 def test_broken_judges_are_caught(judge, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check_judge(judge(Config()))
+
+
+def test_the_model_of_another_role_is_another_and_what_it_is_asked_is_the_stages():
+    context = ScriptedContext(worth=lambda reply: 2.0 * len(reply))
+    asked = [Continuations([{"role": "user", "content": "Hm?"}], ["ab", "c"])]
+    other = context.of("base")
+    assert (context.model, other.model) == ("M1", "base")
+    [mine, _], [theirs, _] = context.likelihoods(asked)[0], other.likelihoods(asked)[0]
+    assert (mine.logprobs, theirs.logprobs) == ([-2.0] * 3, [-3.5] * 3)
+    other.count(looks=1)
+    assert other.rewards(asked) == [[4.0, 2.0]]
+    assert (context.weighed, context.rewarded, context.counters) == (asked * 2, asked, {"looks": 1})
+    assert context.fresh().rewarded == []
 
 
 def test_a_judge_that_uses_a_model_names_its_role():

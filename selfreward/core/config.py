@@ -155,8 +155,8 @@ def register_schemas(found: Registry | None = None) -> None:
     found = found or registry()
     config_store = ConfigStore.instance()
     config_store.store(group="schema", name="run", node=_untyped(RunOptions), provider="selfreward")
-    for kind, names in found.kinds.items():
-        for name, providers in names.items():
+    for kind in KINDS:
+        for name, providers in found.kinds[kind].items():
             _register(config_store, kind, name, providers[0])
     OmegaConf.register_new_resolver(
         "selfreward_searchpath", lambda: [f"file://{folder}" for folder in found.conf_folders], replace=True
@@ -337,11 +337,12 @@ def _misfits(choices: Mapping[str, Choice]) -> Iterator[str]:
 
 def misfit(selector: Plugin, optimizer: Plugin) -> str:
     """Why the two cannot be one round's stages 4 and 5; empty if they can."""
-    from selfreward.core.records import training_kind
+    from selfreward.core.records import row_types, training_kind
 
-    writes, reads = training_kind(selector.load().writes), training_kind(optimizer.load().reads)
-    if writes == reads:
+    written, read = selector.load().writes, row_types(optimizer.load().reads)
+    if written in read:
         return ""
+    writes, reads = training_kind(written), " or ".join(map(training_kind, read))
     partners = [
         f"optimizer={selector.partner}" if selector.partner else "",
         f"selector={optimizer.partner}" if optimizer.partner else "",

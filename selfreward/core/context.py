@@ -104,6 +104,10 @@ class EngineRoom:
             self._engine, self._key = None, ""
 
 
+def _nobody(role: str) -> ModelRef:
+    raise RuntimeError(f"this stage knows no model but its own, and none that plays '{role}'")
+
+
 def derive_seed(*ids: str | int) -> int:
     """A seed below 2**62 that depends on all ids. Leaves room for ``seed + k``."""
     text = "\x1f".join(str(i) for i in ids)
@@ -140,6 +144,8 @@ class Context:
     bar: Bar | None = None
     weight: float = 0.0
     """Rows the next ``generate`` stands for, on the bar."""
+    roles: Callable[[str], ModelRef] = lambda role: _nobody(role)
+    """Who plays a role."""
     counters: dict[str, float] = field(default_factory=dict)
     waited: float = 0.0
     """Seconds spent on waiting for the engine and on loading the model."""
@@ -196,6 +202,20 @@ class Context:
         )
         return completions
 
+    def rewards(self, requests: Sequence[Continuations]) -> list[list[float | None]]:
+        """Ask the reward model, with the bar moving as replies are done."""
+        if not requests:
+            return []
+        with self._engine() as engine:
+            worth = engine.rewards(requests, self._finished(sum(len(request.replies) for request in requests)))
+        replies = [reply for group in worth for reply in group]
+        self.count(rewarded=len(replies), too_long=sum(reply is None for reply in replies))
+        return worth
+
+    def of(self, model: str) -> Context:
+        """This context on the model of another role; what that one does counts as this stage's work."""
+        return replace(self, ref=self.roles(model), bar=None)
+
     def likelihoods(self, requests: Sequence[Continuations]) -> list[list[Likelihood]]:
         """Weigh replies, with the bar moving as they are done."""
         if not requests:
@@ -211,6 +231,8 @@ class Context:
 class MeasuringContext(Context):
     """The :class:`selfreward.EvaluationContext` of one evaluator."""
 
+    policies: Sequence[str] = ()
+    """The policies made so far, in order."""
     answering: Callable[[], Sequence[AnsweredPrompt]] = tuple
     """Makes the model's answers to the held-out prompts, or reads them from the store."""
     others: Callable[[str], MeasuringContext | None] | None = None

@@ -107,6 +107,12 @@ class Engine(ABC):
     """Whether callers in several threads are let in at once, and gain by it; known once a model is open. What shares a
     batch then depends on time, so it is False where the same bytes are promised (float32 on a CPU)."""
 
+    takes_weights: ClassVar[bool] = False
+    """Whether :meth:`open` heeds ``model.weights``: what an online optimizer needs."""
+
+    runs_rewards: ClassVar[bool] = False
+    """Whether it can be opened on a sequence-classification checkpoint, for :meth:`rewards`."""
+
     foreign: ClassVar[bool] = False
     """Whether it runs one model of its own (:meth:`served`), whatever model it is opened on."""
 
@@ -127,7 +133,8 @@ class Engine(ABC):
 
         A model with the key of the open one is open already. Where the new model has the shape of the old one, an
         engine may replace the weights and keep everything else; nothing that was computed with the old weights is used
-        again.
+        again. An engine that ``takes_weights`` takes those of ``model.weights``, where there are any, in place of the
+        folder's, and copies them before this returns.
 
         Raises:
             UserError: the folder cannot be run by this engine; says why and what to do.
@@ -156,6 +163,15 @@ class Engine(ABC):
         A reply that does not fit into the model's context has no tokens. ``finished`` is called with the number of
         replies that have just been weighed.
         """
+
+    def rewards(
+        self, requests: Sequence[Continuations], finished: Callable[[int], None] = lambda rows: None
+    ) -> list[list[float | None]]:
+        """The reward model's number for each reply of each request, in order; an engine that ``runs_rewards`` has this.
+
+        A reply is read with its end-of-turn token. One that does not fit into the model's context is None.
+        """
+        raise TypeError(f"{type(self).__name__} runs no reward models")
 
     @abstractmethod
     def close(self) -> None:

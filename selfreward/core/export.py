@@ -45,7 +45,7 @@ def export(arguments: Sequence[str]) -> None:
     parser.add_argument("out", type=Path, help="folder to write into; it must not exist, or be empty")
     given = parser.parse_args(list(arguments))
     run = read_run(given.run)
-    trained = [round for round in run.rounds if round.makes]
+    trained = [round for round in run.rounds if round.makes and round.kind == "policy"]
     if not trained:
         raise UserError(f"{given.run}: no round of this run has made a model yet, so there is nothing to export")
     if given.out.exists() and (not given.out.is_dir() or any(given.out.iterdir())):
@@ -65,7 +65,7 @@ def export(arguments: Sequence[str]) -> None:
 
 
 def _not_of_the_model(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if name == "manifest.json" or name.startswith(".")]
+    return [name for name in names if name in ("manifest.json", "training.jsonl") or name.startswith(".")]
 
 
 def _write_tables(run: RunFolder, out: Path) -> dict[str, dict[str, int]]:

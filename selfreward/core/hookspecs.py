@@ -93,6 +93,28 @@ def selfreward_judges() -> Iterable[Plugin]:
 
 
 @hookspec
+def selfreward_metrics() -> Iterable[Plugin]:
+    """Text metrics give an answer a number; ``judge=metric`` makes it the score: any metric as reward.
+
+    The class is called with the prompt, the answer and the human answers to that prompt, and gives a number, the higher
+    the better, or None where it cannot tell. ``needs_references = True``: never called without a human answer. A metric
+    is no group of its own: it is named in the judge's options, ``judge=metric judge.metrics=[sentence_length]``.
+
+    Example::
+
+        class SentenceLength(TextMetric):
+            def __call__(self, prompt, answer, references):
+                sentences = [each for each in answer.split(".") if each.strip()]
+                words = len(answer.split())
+                return -abs(words / len(sentences) - self.config.words) if sentences else None
+
+        @hookimpl
+        def selfreward_metrics():
+            return [Plugin("sentence_length", "my_package.style:SentenceLength", SentenceLengthConfig, source="")]
+    """
+
+
+@hookspec
 def selfreward_selectors() -> Iterable[Plugin]:
     """Selectors (stage 4) turn the judged candidates of one prompt into training rows.
 

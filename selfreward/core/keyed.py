@@ -29,6 +29,7 @@ from selfreward.core.records import (
     Record,
     TrainingRow,
 )
+from selfreward.core.rollouts import Rollouts
 from selfreward.core.rounds import Choice, Round
 from selfreward.core.sieve import Sieve
 from selfreward.core.stages import TrainingContext, TrainingSet
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from selfreward.core.run import Run
 
 T = TypeVar("T")
+
+
+NO_CRITIC = "head"
+"""What ``optimizer.critic`` says where the value is a head on the policy."""
 
 
 class KeyedStage:
@@ -59,6 +64,12 @@ class KeyedStage:
         return self.room.ref(self.run.role(role)) if getattr(self.plugin, "uses_model", False) else None
 
     @property
+    def beside(self) -> ModelRef | None:
+        """The second model that the stage runs, where its options name one (``reference``)."""
+        role = getattr(self.choice.config, "reference", None)
+        return self.room.ref(self.run.role(role)) if role and self.model else None
+
+    @property
     def room(self) -> EngineRoom:
         """The engine that the stage runs it on."""
         return self.run.room
@@ -66,7 +77,10 @@ class KeyedStage:
     def context(self) -> Context:
         """What the plugin is given."""
         run, round = self.run, self.round
-        return Context(run.files, self.room, self.model, run.seed, (round.name, round.iteration, self.name))
+        scope = (round.name, round.iteration, self.name)
+        return Context(
+            run.files, self.room, self.model, run.seed, scope, roles=lambda role: self.room.ref(run.role(role))
+        )
 
     def key(self, **inputs: Any) -> Key:
         """Everything the artifact depends on."""
@@ -77,6 +91,7 @@ class KeyedStage:
             "plugin": self.run.identity(self.choice, self.plugin),
             "model": [self.model.name, self.model.key] if self.model else None,
             "data": self.run.data_key,
+            **({"reference": self.beside.key} if self.beside else {}),
             **inputs,
         }
         return Key(self.name, parts | (self.run.execution_parts() if self.model else {}))
@@ -251,15 +266,18 @@ class Sample(KeyedStage):
     name = "candidates"
     unit = "candidates"
 
-    def sample(self, prompts: Artifact) -> Artifact:
-        """The candidates."""
+    def sample(self, prompts: Artifact) -> Artifact | None:
+        """The candidates; None where the optimizer samples while it trains."""
+        if self.round.online:
+            return None
         filters = [self.run.identity(choice) for choice in self.round.candidate_filters]
         key = self.key(prompts=prompts.key.hash, filters=filters)
         rows = _expected(prompts, getattr(self.choice.config, "n", 1)) if self.run.options.dry_run else len(prompts)
         judge = Score(self.run, self.round, self.round.judge)
-        # a foreign judge on the same engine would move it to and fro between two models
+        # a foreign judge on the same engine, or one that runs two models, would move it to and fro between them
         apart = judge.room is not self.room
-        aside = bool(self.model and judge.model) and (apart or judge.model == self.model)
+        same = judge.model == self.model and judge.beside is None
+        aside = bool(self.model and judge.model) and (apart or same)
         return self.make(key, rows, lambda artifact, bar: self._fill(artifact, bar, prompts), aside)
 
     def _fill(self, artifact: Artifact, bar: Bar, prompts: Artifact) -> None:
@@ -298,8 +316,10 @@ class Score(KeyedStage):
         """The loop's judge may have an engine of its own."""
         return self.run.judge_room if self.round.name == "loop" else self.run.room
 
-    def score(self, prompts: Artifact, candidates: Artifact) -> Artifact:
-        """The judgements."""
+    def score(self, prompts: Artifact, candidates: Artifact | None) -> Artifact | None:
+        """The judgements; None where the optimizer has its own answers judged while it trains."""
+        if candidates is None:
+            return None
         key = self.key(candidates=candidates.key.hash)
 
         def fill(artifact: Artifact, bar: Bar) -> None:
@@ -333,12 +353,13 @@ class Select(KeyedStage):
 
     def __init__(self, run: Run, round: Round, choice: Choice) -> None:
         super().__init__(run, round, choice)
-        self.unit = {"Preference": "pairs"}.get(self.plugin.writes.__name__, "examples")
+        self.unit = {"Preference": "pairs", "Instruction": "prompts"}.get(self.plugin.writes.__name__, "examples")
 
-    def select(self, prompts: Artifact, candidates: Artifact, judgements: Artifact) -> Artifact:
-        """The training rows."""
+    def select(self, prompts: Artifact, candidates: Artifact | None, judgements: Artifact | None) -> Artifact:
+        """The training rows; for an online optimizer, from the prompts alone."""
         filters = [self.run.identity(choice) for choice in self.round.pair_filters]
-        key = self.key(judgements=judgements.key.hash, filters=filters)
+        source = {"judgements": judgements.key.hash} if judgements else {"prompts": prompts.key.hash}
+        key = self.key(**source, filters=filters)
 
         def fill(artifact: Artifact, bar: Bar) -> None:
             sieve = Sieve(self.round.pair_filters, duplicates=True)
@@ -379,6 +400,12 @@ class Update(KeyedStage):
         return self.start if role == "start" else self.run.role(role)
 
     @property
+    def critic(self) -> ModelRef | None:
+        """The model that a value model starts from; None where the optimizer has none of its own."""
+        role = getattr(self.choice.config, "critic", NO_CRITIC)
+        return None if role == NO_CRITIC else self.start if role == "start" else self.run.role(role)
+
+    @property
     def replayed(self) -> dict[str, Artifact]:
         """The demonstrations of the rounds before the loop, by round, where the optimizer replays them.
 
@@ -406,8 +433,13 @@ class Update(KeyedStage):
         inputs: dict[str, Any] = {"training": [a.key.hash for a in training]}
         if self.replayed:
             inputs["replay"] = [a.key.hash for a in self.replayed.values()]
+        if self.critic:
+            inputs["critic"] = self.critic.key
+        if self.round.online:
+            inputs["rollouts"] = Rollouts.identity(self.run, self.round)
         key = self.key(
             **inputs,
+            makes=[self.round.makes, "reward" if self.round.makes_reward else "policy"],
             start=self.start.key,
             reference=self.reference.key,
             model_config=self.run.training_identity(),
@@ -419,7 +451,7 @@ class Update(KeyedStage):
     def _fill(self, artifact: Artifact, bar: Bar, training: Sequence[Artifact], rows: int) -> None:
         self.run.close_engines()
         main = self.run.process.main
-        trained = _chain(training, self.plugin.reads)
+        trained = _chain(training, self.round.selector.plugin.load().writes)
         replay = _chain(list(self.replayed.values()), Demonstration) if self.replayed else None
         watch = Stopwatch()
 
@@ -431,13 +463,21 @@ class Update(KeyedStage):
         def fill(out: Path, work: Path) -> Mapping[str, float]:
             together()  # the folders are there
             seed = self.context().seed("train") % 2**32
-            context = TrainingContext(self.start, self.reference, out, work, seed, step, replay)
+            temperature = getattr(self.round.sampler.config, "temperature", 1.0)
+            rollouts = Rollouts(self.run, self.round, self.start) if self.round.online else None
+            context = TrainingContext(
+                self.start, self.reference, out, work, seed, step, replay,
+                temperature, rollouts, self.critic, self._reference_outputs,
+            )  # fmt: skip
             try:
                 figures = self.plugin.update(trained, context)
             except (SelfRewardError, KeyboardInterrupt):
                 raise
             except Exception as problem:
                 raise StageError(f"{self.where} failed: {type(problem).__name__}: {problem}") from problem
+            finally:
+                if rollouts:
+                    rollouts.close()
             numbers = {name: float(value) for name, value in figures.items()}
             return {**numbers, "training_rows": rows, "seconds": watch.seconds}
 
@@ -446,6 +486,13 @@ class Update(KeyedStage):
         else:
             fill(*artifact.building)
         together()  # the artifact is complete
+
+    def _reference_outputs(self) -> Iterator[tuple[Sequence[dict[str, str]], str]]:
+        """The best human answer to each prompt of the data's demonstrations."""
+        for row in self.run.data.split("ift", self.run.seed):
+            if row.candidates:
+                best = min(row.candidates, key=lambda c: c.rank or 0)
+                yield row.prompt.messages, best.text
 
 
 def _chain(sets: Sequence[Artifact], record: type[Any]) -> TrainingSet:
@@ -475,8 +522,13 @@ def answered_shards(prompts: Artifact, candidates: Artifact) -> Iterator[list[An
         yield [AnsweredPrompt(prompt, groups[prompt.prompt_id]) for prompt in asked]
 
 
-def judged_shards(prompts: Artifact, candidates: Artifact, judgements: Artifact) -> Iterator[list[JudgedPrompt]]:
-    """Prompts with their candidates and judgements, one shard at a time."""
+def judged_shards(
+    prompts: Artifact, candidates: Artifact | None, judgements: Artifact | None
+) -> Iterator[list[JudgedPrompt]]:
+    """Prompts with their candidates and judgements, where there are any, one shard at a time."""
+    if candidates is None or judgements is None:
+        yield from ([JudgedPrompt(prompt, [], []) for prompt in shard] for shard in shards_of(prompts, Prompt))
+        return
     for groups, verdicts in zip(answered_shards(prompts, candidates), shards_of(judgements, Judgement), strict=True):
         of = {verdict.candidate_id: verdict for verdict in verdicts}
         yield [JudgedPrompt(g.prompt, g.candidates, [of[c.candidate_id] for c in g.candidates]) for g in groups]

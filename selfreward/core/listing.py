@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from selfreward.core.errors import UserError
 from selfreward.core.options import option_rows
-from selfreward.core.plugins import KINDS, LIST_KINDS, Registry, did_you_mean, registry
+from selfreward.core.plugins import HOOKS, KINDS, LIST_KINDS, MEMBER_KINDS, Registry, did_you_mean, registry
 
 USAGE = """\
 selfreward: a language model improves itself by its own judgement (arXiv:2401.10020).
@@ -35,6 +35,9 @@ def print_help() -> None:
     for kind in KINDS:
         example = f"{kind}=[A,B]" if kind in LIST_KINDS else f"{kind}=NAME"
         console.print(f"  {example:<26} {', '.join(registry().names(kind))}", markup=False)
+    for kind in MEMBER_KINDS:
+        members = f"members: {kind}"
+        console.print(f"  {members:<26} {', '.join(registry().names(kind))}", markup=False)
     console.print("\n[bold]The run[/]")
     for prefix, schema in (("", RunOptions), ("store.", StoreOptions), ("evaluation.", EvaluationOptions)):
         for name, _, default, doc in option_rows(schema):
@@ -51,11 +54,11 @@ def print_plugins(arguments: Sequence[str]) -> None:
     found = registry()
     console = Console(soft_wrap=True, highlight=False)
     for kind in arguments:
-        if kind not in KINDS:
+        if kind not in HOOKS:
             raise UserError(
-                f"there is no group '{kind}'; {did_you_mean(kind, KINDS) or 'there are: ' + ', '.join(KINDS)}"
+                f"there is no group '{kind}'; {did_you_mean(kind, HOOKS) or 'there are: ' + ', '.join(HOOKS)}"
             )
-    for kind in arguments or KINDS:
+    for kind in arguments or HOOKS:
         _print_kind(console, found, kind, with_options=bool(arguments))
     for package, why in found.broken.items():
         console.print(f"[red]broken[/]   {escape(package)}: {escape(why)}")

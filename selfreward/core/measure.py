@@ -38,9 +38,9 @@ class Measurement:
     metrics: list[Metric] = field(default_factory=list)
 
 
-def measure(run: Run, ref: ModelRef, previous: Measurement | None) -> Measurement:
-    """Answer the held-out prompts with the model and run every evaluator."""
-    choices = run.config.lists["evaluators"]
+def measure(run: Run, ref: ModelRef, previous: Measurement | None, kind: str = "policy") -> Measurement:
+    """Answer the held-out prompts with the model and run every evaluator of its kind (``policy`` or ``reward``)."""
+    choices = [choice for choice in run.config.lists["evaluators"] if choice.plugin.load().measures == kind]
     if not choices:
         return Measurement(ref.name)
     wanted = any(choice.plugin.load().uses_answers for choice in choices)
@@ -110,6 +110,8 @@ def _evaluate(run: Run, ref: ModelRef, choice: Choice, done: Measurement, previo
     evaluator = choice.build()
     named = [role for option in OTHER_MODELS if (role := getattr(choice.config, option, None))]
     others = {role: place[1].key if (place := _place(run, role)) else None for role in named}
+    if evaluator.uses_policies:
+        others |= {policy: run.role(policy).key for policy in run.policies()}
     parts = {
         "name": ref.name,
         "model": ref.key,
@@ -164,6 +166,8 @@ def _context(
         others=other,
         folder=folder,
         previous=(previous.name, previous.answers) if previous else None,
+        policies=run.policies(),
+        roles=lambda role: run.room.ref(run.role(role)),
         judging=lambda answered, mine: _judge(judge, answered, mine),
         judges_rubric=getattr(judge.config, "rubric", None),
     )  # fmt: skip

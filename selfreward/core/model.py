@@ -7,10 +7,11 @@ paper's name: ``M0``, ``sft``, ``M1``, ``M2``, ... A plugin's config names a rol
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from selfreward.core.options import option
 
@@ -76,6 +77,8 @@ class ModelRef:
     path: str
     key: str
     config: ModelConfig
+    weights: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """Tensors by state-dict name that stand in place of the folder's: a model in training, which no file holds."""
 
     def chat(self) -> Chat:
         """The tokenizer with its template (:class:`selfreward.Chat`)."""

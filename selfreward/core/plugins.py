@@ -43,6 +43,12 @@ KINDS = {
 }
 """Config group -> the hook that registers its plugins. Groups in the plural take a list."""
 
+MEMBER_KINDS = {"metric": "selfreward_metrics"}
+"""Plugins that are no group of the config, but members of another plugin's option (``judge.metrics=[rouge_l]``)."""
+
+HOOKS = KINDS | MEMBER_KINDS
+"""Every kind of plugin -> the hook that registers it."""
+
 LIST_KINDS = ("prompt_filters", "candidate_filters", "pair_filters", "evaluators", "monitors")
 
 
@@ -112,7 +118,7 @@ class Registered:
 class Registry:
     """Everything that is installed."""
 
-    kinds: dict[str, dict[str, list[Registered]]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    kinds: dict[str, dict[str, list[Registered]]] = field(default_factory=lambda: {kind: {} for kind in HOOKS})
     broken: dict[str, str] = field(default_factory=dict)
     """Package -> why it could not be loaded."""
     blocked: list[str] = field(default_factory=list)
@@ -187,7 +193,7 @@ def _register(found: Registry, point: EntryPoint, package: str) -> None:
     found.manager.register(module, name=f"{package}/{point.name}")
     try:
         found.manager.check_pending()  # a misspelt hook name otherwise registers silently
-        added = [(kind, plugin) for kind, hook in KINDS.items() for plugin in _provided(found, module, hook)]
+        added = [(kind, plugin) for kind, hook in HOOKS.items() for plugin in _provided(found, module, hook)]
         folders = [Path(folder) for folder in _results(found, module, "selfreward_conf")]
     except pluggy.PluginValidationError as problem:
         found.manager.unregister(module)

@@ -40,6 +40,9 @@ def preflight(run: Run) -> None:
         problems += _second_models(run, rounds)
         for round in rounds:
             problems += _stage_problems(run, round, base, chat)
+            problems += _gradient_problems(round)
+            problems += _online_problems(run, round)
+            problems += _reward_problems(run, round)
         for choice in run.config.lists["evaluators"]:
             problems += _own_problems(run, choice)
         if not problems and not run.options.dry_run:
@@ -87,7 +90,7 @@ def _fetch(name: str) -> str:
 def _library_problems(run: Run) -> Iterator[str]:
     """Engine and evaluators are first needed when hours may have gone by; their libraries are looked for now."""
     chosen = [*run.config.choices.values(), *(choice for group in run.config.lists.values() for choice in group)]
-    for choice in [*chosen, *(member for each in chosen for member in each.members.values())]:
+    for choice in (each for named in chosen for each in _with_members(named)):
         try:
             choice.plugin.load()
         except UserError as problem:
@@ -138,29 +141,82 @@ def _engine_problems(run: Run, base: ModelRef) -> Iterator[str]:
 
 
 def _role_problems(rounds: list[Round]) -> list[str]:
-    """Every role that a stage names exists by the time its round begins."""
-    known = ["base", "M0", "policy"]
+    """Every role that a stage names exists by the time its round begins, and is of the kind that the stage runs."""
+    policies, rewards = ["base", "M0", "policy"], list[str]()
     problems = []
     for round in rounds:
         for choice in (round.prompt_generator, round.sampler, round.judge, round.optimizer):
-            for option in ("model", "init_from", "reference"):
+            scores = getattr(choice.plugin.load(), "uses_rewards", False)
+            for option in ("model", "init_from", "reference", "critic"):
                 role = getattr(choice.config, option, None)
-                allowed = [*known, "start"] if option == "reference" else known
+                known = rewards if scores and option == "model" else policies
+                if option == "critic" or (option == "init_from" and round.makes_reward):
+                    known = [*policies, *rewards]
+                more = {"reference": ["start"], "critic": ["head", "start"]}.get(option, [])
+                allowed = [*known, *more]
                 if isinstance(role, str) and role not in allowed and not Path(role).is_dir():
+                    what = "reward model" if known is rewards else "model"
                     problems.append(
-                        f"{choice.kind}.{option}={role}: no model plays this role in {round.folder}; "
-                        f"there are: {', '.join(allowed)}, or the path of a model folder"
+                        f"{choice.kind}.{option}={role}: no {what} plays this role in {round.folder}; "
+                        f"there are: {', '.join(allowed) or 'none yet'}, or the path of a model folder"
                     )
-        if round.makes not in known:
-            known.append(round.makes)
+        kind = rewards if round.makes_reward else policies
+        kind += [name for name in (round.makes, *(["reward"] if round.makes_reward else [])) if name not in kind]
     return problems
+
+
+def _gradient_problems(round: Round) -> Iterator[str]:
+    """Policy gradients need the probability with which an answer was drawn: nothing may have been cut from it."""
+    optimizer, how = round.optimizer.plugin.load(), round.sampler.config
+    if not getattr(optimizer, "unfiltered", False):
+        return
+    top_p, top_k = getattr(how, "top_p", 1.0), getattr(how, "top_k", 0)
+    if top_p != 1 or top_k:
+        yield (
+            f"optimizer={round.optimizer.name} takes the probability of each answer, and with sampler.top_p={top_p:g} "
+            f"sampler.top_k={top_k} answers are drawn from a part of the distribution only: set sampler.top_p=1 "
+            "sampler.top_k=0"
+        )
+    if getattr(how, "temperature", 1.0) == 0:
+        yield f"optimizer={round.optimizer.name} learns from answers that differ: set sampler.temperature above 0"
+
+
+def _online_problems(run: Run, round: Round) -> Iterator[str]:
+    """What an online optimizer cannot do: sample without weights, drop rows, learn from too few answers."""
+    if not round.online:
+        return
+    name, optimizer = round.optimizer.name, round.optimizer.plugin.load()
+    if not run.choices["engine"].plugin.load().takes_weights:
+        yield (
+            f"optimizer={name} samples while it trains, and engine={run.choices['engine'].name} cannot run weights "
+            "that are in no file: use engine=transformers or engine=vllm"
+        )
+    if not getattr(round.sampler.plugin.load(), "uses_model", False):
+        yield f"optimizer={name} trains on its own answers, and sampler={round.sampler.name} has none: sampler=nucleus"
+    for kind in ("candidate_filters", "pair_filters"):
+        if chosen := [choice.name for choice in getattr(round, kind)]:
+            yield f"{kind}=[{','.join(chosen)}] would do nothing: optimizer={name} makes its own rows; set {kind}=[]"
+    n, least = getattr(round.sampler.config, "n", 1), getattr(optimizer, "least_answers", 1)
+    if n < least:
+        yield f"optimizer={name} compares the answers to a prompt: sampler.n={n} must be at least {least}"
+
+
+def _reward_problems(run: Run, round: Round) -> Iterator[str]:
+    """A reward model is run by an engine that can."""
+    for judge in _with_members(round.judge):
+        if not getattr(judge.plugin.load(), "uses_rewards", False):
+            continue
+        name = "judge_engine" if run.judge_room is not run.room and round.name == "loop" else "engine"
+        engine = run.options.judge_engine if name == "judge_engine" else run.choices["engine"]
+        if not engine.plugin.load().runs_rewards:
+            yield f"judge={judge.name}: {name}={engine.name} runs no reward models; set judge_engine=transformers"
 
 
 def _second_models(run: Run, rounds: list[Round]) -> Iterator[str]:
     """Evaluators compare with, and ask, models that there are or will be."""
     known = ["base", "M0", "policy", *(round.makes for round in rounds)]
     for choice in run.config.lists["evaluators"]:
-        for option, more in (("against", ["previous", "judge"]), ("judge_model", ["judge"])):
+        for option, more in (("against", ["previous", "judge"]), ("judge_model", ["judge"]), ("anchor", [])):
             role = getattr(choice.config, option, None)
             if isinstance(role, str) and role not in [*known, *more] and not Path(role).is_dir():
                 there = ", ".join(dict.fromkeys([*more, *known]))
@@ -175,12 +231,24 @@ def _stage_problems(run: Run, round: Round, base: ModelRef, chat: Chat) -> list[
     stages = [round.prompt_generator, round.sampler, round.judge, round.selector, round.optimizer]
     for choice in [*stages, *round.prompt_filters, *round.candidate_filters, *round.pair_filters]:
         problems += _own_problems(run, choice)
-    for judge in [round.judge, *round.judge.members.values()]:
-        if not problems and judge.plugin.load().uses_model and hasattr(judge.config, "rubric"):
+    for judge in _with_members(round.judge):
+        kind = judge.plugin.load()
+        if not problems and getattr(kind, "needs_references", False):
+            problems += _reference_problems(round, judge, "compares with human answers", "other judge.metrics")
+        if not problems and kind.uses_model and hasattr(judge.config, "rubric"):
             rubric = run.files.rubric(judge.config.rubric)
-            problems += _reference_problems(round, judge, rubric)
+            if rubric.needs_reference:
+                why = f"rubric {rubric.name} wants a reference answer"
+                problems += _reference_problems(round, judge, why, "another judge.rubric")
             problems += _context_problems(run, round, judge, rubric, base, chat)
     return problems
+
+
+def _with_members(choice: Choice) -> Iterator[Choice]:
+    """A plugin and those that its options name, and theirs."""
+    yield choice
+    for member in choice.members.values():
+        yield from _with_members(member)
 
 
 def _own_problems(run: Run, choice: Choice) -> list[str]:
@@ -194,14 +262,14 @@ def _own_problems(run: Run, choice: Choice) -> list[str]:
     ]
 
 
-def _reference_problems(round: Round, judge: Choice, rubric: Rubric) -> list[str]:
+def _reference_problems(round: Round, judge: Choice, why: str, other: str) -> list[str]:
     """Nobody has answered a prompt that a model has just written."""
     writer = round.prompt_generator
-    if not (rubric.needs_reference and getattr(writer.plugin.load(), "uses_model", False)):
+    if not getattr(writer.plugin.load(), "uses_model", False):
         return []
     return [
-        f"judge={judge.name}: rubric {rubric.name} wants a reference answer, and the prompts of prompt_generator="
-        f"{writer.name} have none: use prompt_generator=dataset, or another judge.rubric"
+        f"{judge.kind}={judge.name}: {why}, and the prompts of prompt_generator={writer.name} have none: use "
+        f"prompt_generator=dataset, or {other}"
     ]
 
 

@@ -220,12 +220,36 @@ class Scored(Demonstration):
     """One answer with its score, for policy gradients."""
 
 
+@dataclass(frozen=True, slots=True)
+class Instruction(TrainingRow):
+    """A prompt alone, for an online optimizer: the model in training answers it and a judge scores what it says."""
+
+    prompt: list[Message]
+    prompt_id: str
+    source: str
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Instruction:
+        """The prompt as a training row."""
+        return cls(prompt.messages, prompt.prompt_id, prompt.source)
+
+    def as_prompt(self) -> Prompt:
+        """What a sampler is given."""
+        return Prompt(self.prompt_id, self.prompt, self.source)
+
+
 TRAINING_ROWS: dict[str, type[TrainingRow]] = {
     "preferences": Preference,
     "demonstrations": Demonstration,
     "scored": Scored,
+    "prompts": Instruction,
 }
 """What selectors write and optimizers read, by the names used in messages to people."""
+
+
+def row_types(reads: type[TrainingRow] | tuple[type[TrainingRow], ...]) -> tuple[type[TrainingRow], ...]:
+    """What an optimizer's ``reads`` names, as a tuple."""
+    return reads if isinstance(reads, tuple) else (reads,)
 
 
 def training_kind(row_type: type[TrainingRow]) -> str:

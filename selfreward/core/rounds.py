@@ -14,6 +14,7 @@ from typing import Any
 
 from selfreward.core.data import Data
 from selfreward.core.plugins import Plugin
+from selfreward.core.records import Instruction
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,16 @@ class Round:
     def at(self, iteration: int, makes: str) -> Round:
         """This round as iteration 1, 2, ... of the loop."""
         return dataclasses.replace(self, iteration=iteration, makes=makes)
+
+    @property
+    def online(self) -> bool:
+        """Whether the optimizer gets prompts alone, and samples and judges while it trains: no stages 2 and 3."""
+        return self.selector.plugin.load().writes is Instruction
+
+    @property
+    def makes_reward(self) -> bool:
+        """Whether it makes a reward model instead of a policy."""
+        return getattr(self.optimizer.plugin.load(), "makes", "policy") == "reward"
 
     @property
     def folder(self) -> str:

@@ -29,7 +29,7 @@ from selfreward.core.plugins import LIST_KINDS, did_you_mean, registry
 from selfreward.core.preflight import base_model, preflight
 from selfreward.core.process import Inline, Parent
 from selfreward.core.progress import Screen
-from selfreward.core.records import Demonstration, Prompt, digest, training_kind
+from selfreward.core.records import Demonstration, Prompt, digest
 from selfreward.core.rounds import STAGES, Choice, Round
 from selfreward.core.stages import Finding, Metric, Monitor, Severity
 from selfreward.core.store import Artifact, Store, file_digest
@@ -200,9 +200,11 @@ class Run:
         return {"execution": [engine.name, plain(engine.config), self.options.shard_size]}
 
     def evaluation_judge(self) -> Choice:
-        """The judge that evaluators ask: the loop's own where it runs a model, else ``evaluation.judge``."""
+        """The judge that evaluators ask: the loop's own where it asks a language model, else ``evaluation.judge``."""
         own = self.choices["judge"]
-        return own if getattr(own.plugin.load(), "uses_model", False) else self.options.evaluation.judge
+        judge = own.plugin.load()
+        asks = getattr(judge, "uses_model", False) and not getattr(judge, "uses_rewards", False)
+        return own if asks else self.options.evaluation.judge
 
     # ------------------------------------------------------------------ roles
 
@@ -218,6 +220,11 @@ class Run:
             return replace(base_model(self.choices["model"], path=name), name=name)
         hint = did_you_mean(name, self._models) or f"at this point there are: {', '.join(self._models)}"
         raise UserError(f"no model plays the role '{name}'; {hint}, or the path of a model folder")
+
+    def policies(self) -> list[str]:
+        """The policies made so far, by the paper's names, in order."""
+        rewards = {name for name, round in self._made.items() if round.makes_reward}
+        return [name for name in self._models if name not in {"base", "policy", "reward"} | rewards]
 
     def has_role(self, name: str) -> bool:
         """Whether a model plays the role by now."""
@@ -248,13 +255,14 @@ class Run:
             Update(self, round, round.optimizer),
         )
         propose, sample, score, _, update = stages
-        preference = training_kind(update.plugin.reads) == "preferences"
+        refers = round.selector.plugin.load().writes is not Demonstration and not round.makes_reward
+        writer = f"{sample.choice.name} by {round.makes} in training" if round.online else _by(sample)
         parts = [
             f"prompts {_by(propose)}",
-            f"answers {_by(sample)}",
+            f"answers {writer}",
             f"judge {_by(score)}",
             f"{round.selector.name} → {round.optimizer.name} from {update.start.name}"
-            + (f" (reference {update.reference.name})" if preference else "")
+            + (f" (reference {update.reference.name})" if refers else "")
             + (f", with the set of {', '.join(round.train_on)}" if round.train_on else "")
             + (f", replaying {', '.join(update.replayed)}" if update.replayed else ""),
         ]
@@ -263,6 +271,10 @@ class Run:
         self._mark, self.busy_share = (time.perf_counter() - self.room.loading, self.room.busy), None
         self.screen.rule(f"{round.folder}: {update.start.name} → {round.makes}")
         self.screen.line("  " + " · ".join(parts))
+        if round.online:
+            self.screen.line(
+                f"  {round.optimizer.name} samples and judges while it trains: no tables of candidates and judgements"
+            )
         return stages
 
     def earlier_sets(self, round: Round) -> list[Artifact]:
@@ -304,7 +316,7 @@ class Run:
 
     def finish(self, round: Round, policy: ModelRef, training: Artifact) -> None:
         """The new model takes its role."""
-        self._models[round.makes] = self._models["policy"] = policy
+        self._models[round.makes] = self._models["reward" if round.makes_reward else "policy"] = policy
         self._sets[round.name] = training
         self._made[round.makes] = round
         if self.options.dry_run:
@@ -332,10 +344,13 @@ class Run:
     def measure(self, name: str) -> None:
         """Run the evaluators on a model; its figures are artifacts like any other."""
         round = self._made.get(name)
-        self._previous = measure(self, self.role(name), self._previous)
+        is_reward = bool(round and round.makes_reward)
+        done = measure(self, self.role(name), self._previous, "reward" if is_reward else "policy")
+        if not is_reward:
+            self._previous = done
         if self.options.dry_run or not self.process.tells:
             return
-        self.metrics += self._previous.metrics
+        self.metrics = list({(m.model, m.evaluator, m.metric): m for m in [*self.metrics, *done.metrics]}.values())
         self._write_metrics()
         self.tell(
             "iteration_finished",

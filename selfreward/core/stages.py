@@ -17,7 +17,15 @@ from selfreward.core.data import Data
 from selfreward.core.engine import Completion, Continuations, Likelihood, Request
 from selfreward.core.events import Event
 from selfreward.core.model import ModelConfig, ModelRef
-from selfreward.core.records import AnsweredPrompt, Candidate, JudgedPrompt, Judgement, Prompt, Record, TrainingRow
+from selfreward.core.records import (
+    AnsweredPrompt,
+    Candidate,
+    JudgedPrompt,
+    Judgement,
+    Prompt,
+    Record,
+    TrainingRow,
+)
 from selfreward.core.rubric import Rubric
 
 
@@ -36,6 +44,14 @@ class StageContext(Protocol):
 
     def likelihoods(self, requests: Sequence[Continuations]) -> list[list[Likelihood]]:
         """Ask the model how likely given replies are, in order."""
+        ...
+
+    def rewards(self, requests: Sequence[Continuations]) -> list[list[float | None]]:
+        """Ask the model, which is a reward model, what given replies are worth, in order; None = it does not fit."""
+        ...
+
+    def of(self, model: str) -> StageContext:
+        """This context on the model of another role, which is named by the option ``reference`` of the stage."""
         ...
 
     def seed(self, *ids: str | int) -> int:
@@ -115,10 +131,26 @@ class Judge(Stage):
     """Stage 3. Scores candidates. What cannot be read is None, never a number."""
 
     unit = "prompt_group"
+    uses_rewards: ClassVar[bool] = False
+    """Whether the model it runs is a reward model."""
 
     @abstractmethod
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterable[Judgement]:
         """One judgement per candidate, in order."""
+
+
+class TextMetric(Stage):
+    """A number for one answer, such as ROUGE: what ``judge=metric`` adds up. Pure and deterministic."""
+
+    needs_references: ClassVar[bool] = False
+    """Whether it compares with human answers; it is never called without one then, and the answer has no score."""
+
+    @abstractmethod
+    def __call__(self, prompt: Prompt, answer: str, references: Sequence[str]) -> float | None:
+        """The number, the higher the better; None = it cannot tell.
+
+        ``references`` are the human answers to the prompt that people ranked top; none where nobody answered it.
+        """
 
 
 class Selector(Stage):
@@ -147,6 +179,29 @@ class TrainingSet:
         return self.read()
 
 
+class Rollouts(Protocol):
+    """What an online optimizer learns from: the round's sampler on the model in training, and the round's judge."""
+
+    n: int
+    """Answers per prompt (``sampler.n``)."""
+
+    def sample(self, prompts: Sequence[Prompt], weights: Mapping[str, Any], step: int) -> list[AnsweredPrompt]:
+        """The sampler's answers, written by the start with these weights in place of its own.
+
+        ``weights`` are whole tensors by the names of the checkpoint's state dict, adapters merged; they are copied
+        before this returns. The samples depend on run seed, ``step`` and prompt. Candidates carry their ``token_ids``.
+        """
+        ...
+
+    def score(self, answered: Sequence[AnsweredPrompt], step: int) -> list[Judgement]:
+        """The judge's word on every candidate, in order; a score of None is a verdict that could not be read.
+
+        Raises:
+            StageError: a score is no finite number.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingContext:
     """What an optimizer is given besides its rows."""
@@ -164,6 +219,14 @@ class TrainingContext:
     """Call with (optimizer steps done, steps in all, figures to show such as ``loss``)."""
     replay: TrainingSet | None = None
     """The demonstrations of the rounds before the loop, for an optimizer whose config has ``replay`` above 0."""
+    temperature: float = 1.0
+    """Sampling temperature of the round's answers: at which policy gradients take log-probabilities."""
+    rollouts: Rollouts | None = None
+    """Answers and scores made while it trains; there where ``training`` holds :class:`selfreward.Instruction` rows."""
+    critic: ModelRef | None = None
+    """The model that a value model starts from (``optimizer.critic``); None where the option names none."""
+    reference_outputs: Callable[[], Iterator[tuple[Sequence[dict[str, str]], str]]] | None = None
+    """(conversation, reply) of the data's demonstrations, on which a reward model's mean is made 0."""
 
 
 @dataclass
@@ -180,8 +243,14 @@ class Optimizer(Stage):
     """Stage 5. Trains the next model."""
 
     unit = "table"
-    reads: ClassVar[type[TrainingRow]]
+    reads: ClassVar[type[TrainingRow] | tuple[type[TrainingRow], ...]]
+    """The row type it trains on, or those it can train on; the selector decides which."""
     makes: ClassVar[str] = "policy"
+    """``policy``, or ``reward`` for a sequence-classification checkpoint that takes the role of that name."""
+    unfiltered: ClassVar[bool] = False
+    """Whether answers must be drawn from the whole distribution (top-p 1, no top-k): policy gradients."""
+    least_answers: ClassVar[int] = 1
+    """Answers per prompt it needs, where it samples while it trains."""
 
     @abstractmethod
     def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
@@ -232,6 +301,8 @@ class EvaluationContext(StageContext, Protocol):
         """The run's LLM judge with this model as the judge; ``rubric()`` without a name is the one it uses."""
         ...
 
+    policies: Sequence[str]
+    """The policies made so far, in order, this model last; :meth:`other` gives the context of each."""
     path: Path
     """Folder of the model's checkpoint."""
     folder: Path
@@ -253,10 +324,17 @@ class Evaluator(Stage):
     uses_model = True
     uses_answers: ClassVar[bool] = True
     """Whether it reads ``context.answers``; where no evaluator does, the held-out prompts are not answered."""
+    measures: ClassVar[str] = "policy"
+    """``policy``, or ``reward`` for an evaluator of reward models."""
+    uses_policies: ClassVar[bool] = False
+    """Whether it reads ``context.policies``, all models so far; their weights are part of its key then."""
 
     @abstractmethod
     def evaluate(self, context: EvaluationContext) -> Iterable[Metric]:
-        """The figures of ``context.model``: :class:`Metric` records that name it."""
+        """The figures of ``context.model``: :class:`Metric` records that name it.
+
+        An evaluator that ranks all models together names the others as well; a newer figure replaces an older one.
+        """
 
 
 class Severity(Enum):

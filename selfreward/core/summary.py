@@ -31,8 +31,14 @@ def round_metrics(
     model: str, figures: Mapping[str, Mapping[str, float]], seconds: float, busy: float | None = None
 ) -> list[Metric]:
     """The figures of the round that made a model (evaluator ``loop``); ``n`` is the number of items behind each."""
-    prompts, candidates, verdicts = figures["prompts"], figures["candidates"], figures["judgements"]
-    trained = figures["model"]["training_rows"]
+    prompts, training = figures["prompts"], figures["model"]
+    # an online optimizer has made and judged the answers itself
+    candidates = figures.get("candidates") or {
+        "cut_off": training.get("cut_off", 0),
+        "rows": training.get("answers", 0),
+    }
+    verdicts = figures.get("judgements") or {n: training.get(n, 0) for n in ("votes", "unreadable")}
+    trained = training["training_rows"]
     new = prompts.get("written", 0) - prompts.get("dropped: duplicate", 0)
     shares = {
         "pair_yield": (figures["training_set"]["rows"], prompts["rows"]),
@@ -47,6 +53,9 @@ def round_metrics(
         ("seconds", seconds, 1),
     ]
     rows += [(name, part / whole, whole) for name, (part, whole) in shares.items() if whole]
+    rows += [
+        (f"training_{n}", v, trained) for n, v in training.items() if n not in ("training_rows", "seconds", "rows")
+    ]
     rows += [("engine_busy", busy, 1)] if busy is not None else []
     return [Metric(model, "loop", name, float(value), None, None, int(n)) for name, value, n in rows]
 
@@ -80,8 +89,12 @@ def _with_interval(metric: Metric | None) -> str:
         return ""
     if metric.value is None:
         return f"too few items, n={metric.n}"
-    bounds = "" if metric.low is None or metric.high is None else f" ({metric.low:.3g}-{metric.high:.3g})"
-    return f"{metric.value:.3g}{bounds} n={metric.n}"
+    bounds = "" if metric.low is None or metric.high is None else f" ({_short(metric.low)}-{_short(metric.high)})"
+    return f"{_short(metric.value)}{bounds} n={metric.n}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _cell(model: str, parts: list[tuple[str, str, str]], cells: Mapping[tuple[str, str, str], float | None]) -> str:

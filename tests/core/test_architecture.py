@@ -15,7 +15,7 @@ import pytest
 import selfreward
 from selfreward.core.config import EvaluationOptions, RunOptions, StoreOptions
 from selfreward.core.options import option_docs
-from selfreward.core.plugins import KINDS, registry
+from selfreward.core.plugins import HOOKS, KINDS, registry
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "selfreward"
@@ -26,7 +26,7 @@ PLUGINS = [name for name in TREES if name.startswith("selfreward.plugins.")]
 HEAVY = {"torch", "transformers", "trl", "datasets", "peft", "numpy", "scipy", "pyarrow", "vllm", "safetensors"}
 BUILT_IN = [
     (kind, name, providers[0].plugin)
-    for kind in KINDS
+    for kind in HOOKS
     for name, providers in registry().kinds[kind].items()
     if providers[0].package.startswith("selfreward ")
 ]
@@ -190,7 +190,7 @@ def test_every_package_folder_is_in_the_wheel():
 
 def test_every_kind_of_plugin_has_its_folder():
     folders = {path.name.rstrip("s") for path in (PACKAGE / "plugins").iterdir() if path.is_dir()}
-    assert {kind.rstrip("s") for kind in KINDS} <= folders
+    assert {kind.rstrip("s") for kind in HOOKS} <= folders
 
 
 def repository() -> Iterator[Path]:

@@ -13,7 +13,7 @@ import yaml
 
 from selfreward import UserError
 from selfreward.core.cli import _split, main, run_config
-from selfreward.core.plugins import KINDS, registry
+from selfreward.core.plugins import HOOKS, KINDS, registry
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def refused(capsys, tmp_path, monkeypatch):
 WRONG = {
     # what does not exist
     "judge=llm_cott": "judge=llm_cott: there is no judge 'llm_cott'; did you mean 'llm_cot'?",
-    "judge=gpt4": "judge=gpt4: there is no judge 'gpt4'; there are: ensemble, human_rank, length, llm_cot, ",
+    "judge=gpt4": "judge=gpt4: there is no judge 'gpt4'; there are: ensemble, human_rank, ",
     "jugde=random": "there is no option 'jugde'; did you mean 'judge'?",
     "judge.vots=3": "there is no option 'judge.vots'; did you mean 'votes'?",
     "++judge.vots=3": "there is no option 'judge.vots'; did you mean 'votes'?",
@@ -122,6 +122,8 @@ WRONG = {
     "ablation=no_etf": "ablation=no_etf: no such ablation; did you mean 'no_eft'?",
     "++judge=nobody": "judge=nobody: there is no judge 'nobody'",
     "++evaluation.judge=nobody": "evaluation.judge: there is no judge 'nobody'; there are: ensemble, human_rank, ",
+    "judge=metric judge.metrics=[rouge_k]": "there is no metric 'rouge_k'; did you mean 'rouge_l'?",
+    "metric=rouge_l": "there is no option 'metric'",
     # a misspelt option in every group
     "model.dtyp=auto": "there is no option 'model.dtyp'; did you mean 'dtype'?",
     "data=jsonl data.pth=x": "there is no option 'data.pth'; did you mean 'path'?",
@@ -168,6 +170,12 @@ LATE = {
     "judge.model=M2": "judge.model=M2: no model plays this role in iter-01",
     "sampler.model=M7": "sampler.model=M7: no model plays this role in iter-01",
     "prompt_generator.model=stf": "prompt_generator.model=stf: no model plays this role in iter-01",
+    "evaluators=[elo] evaluators.elo.anchor=M9": "evaluators.elo.anchor=M9: no model plays this role; there are: ",
+    "judge=metric": "judge=metric wants a metric or more: judge.metrics=[rouge_l]",
+    "judge=metric judge.metrics=[length,rouge_l]": "metric=rouge_l: compares with human answers, and the prompts of "
+    "prompt_generator=self_instruct have none: use prompt_generator=dataset, or other judge.metrics",
+    "judge.rubric=reference_guided": "rubric reference_guided wants a reference answer, and the prompts of "
+    "prompt_generator=self_instruct have none: use prompt_generator=dataset, or another judge.rubric",
     "judge.rubric=nowhere": "judge.rubric=nowhere: no such rubric; there are additive, micro, ",
     "data=jsonl data.path=/dev/null/x.jsonl": "data file /dev/null/x.jsonl: no such file",
     "model=hf model.path=/dev/null/x": "path=/dev/null/x: no such folder",
@@ -347,6 +355,7 @@ def test_help_names_every_group_plugin_and_option_of_the_run(capsys):
     for kind in KINDS:
         assert f"{kind}=" in out
         assert all(name in out for name in registry().names(kind))
+    assert all(name in out for name in registry().names("metric"))
     for option in ("iterations=2", "seed=0", "run_dir=", "runs_dir=", "store.path=", "store.match=", "evaluation.n="):
         assert option in out
 
@@ -367,7 +376,7 @@ def test_version(capsys):
 def test_plugins_lists_all_groups_and_one_group_with_its_options(capsys):
     assert main(["plugins"]) == 0
     out = capsys.readouterr().out
-    for kind in KINDS:
+    for kind in HOOKS:
         for name in registry().names(kind):
             assert re.search(rf"^  {name} ", out, re.MULTILINE)
     assert main(["plugins", "optimizer"]) == 0
@@ -381,6 +390,7 @@ def test_plugins_lists_all_groups_and_one_group_with_its_options(capsys):
     ("command", "message"),
     [
         ("plugins judg", "there is no group 'judg'; did you mean 'judge'?"),
+        ("plugins metrics", "there is no group 'metrics'; did you mean 'metric'?"),
         ("plugins x", "there is no group 'x'; there are: model, data, "),
         ("show", "usage: selfreward show RUN [PROMPT_ID]"),
         ("show a b c", "usage: selfreward show RUN [PROMPT_ID]"),

@@ -127,6 +127,17 @@ def test_every_tuned_file_is_reached_and_its_values_arrive(path):
         assert option(composed, name) == value, name
 
 
+@pytest.mark.parametrize("path", sorted(CONF.glob("loop/*.yaml")), ids=stem)
+def test_what_a_recipe_wants_of_the_loop_arrives_and_can_be_changed(path):
+    values = flat(yaml.safe_load(path.read_text("utf-8")))
+    run = run_config([f"recipe={path.stem}"])
+    assert values
+    for name, value in values.items():
+        kind, _, rest = name.partition(".")
+        assert option(run.choices[kind].config, rest) == value if rest else getattr(run.options, name) == value, name
+    assert run_config([f"recipe={path.stem}", "sampler.temperature=0.3"]).choices["sampler"].config.temperature == 0.3
+
+
 def test_tuned_values_are_for_their_model_only():
     default = registry().get("sampler", "nucleus").config()
     run = run_config(["model=hf", "model.path=x"])
@@ -150,7 +161,7 @@ def test_a_groups_file_adds_to_a_plugin_of_that_name(path):
 
 def test_every_yaml_file_is_one_of_those_above():
     folders = {path.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml") if path.parent != CONF}
-    assert folders <= {"ablation", "experiment", "rubric", "tuned", *KINDS}
+    assert folders <= {"ablation", "experiment", "loop", "rubric", "tuned", *KINDS}
     assert [path.name for path in CONF.glob("*.yaml")] == ["config.yaml"]
 
 

@@ -14,10 +14,10 @@ import pytest
 
 import selfreward
 from selfreward import Plugin, testing
-from selfreward.core import hookspecs
-from selfreward.core.plugins import KINDS
+from selfreward.core import hookspecs, plugins
 
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("selfreward_")}
+PLUGIN_HOOKS = plugins.HOOKS.values()
 LIFECYCLE = [name for name, hook in HOOKS.items() if "event" in inspect.signature(hook).parameters]
 
 
@@ -36,7 +36,7 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
 
 
 def test_every_kind_has_a_hook_and_every_hook_a_purpose():
-    assert set(HOOKS) == {*KINDS.values(), "selfreward_conf", *LIFECYCLE}
+    assert set(HOOKS) == {*PLUGIN_HOOKS, "selfreward_conf", *LIFECYCLE}
     assert len(LIFECYCLE) >= 4
 
 
@@ -55,7 +55,7 @@ def test_the_example_implements_the_hook(name):
     assert [argument.arg for argument in mine.args.args] == list(inspect.signature(HOOKS[name]).parameters)
 
 
-@pytest.mark.parametrize("name", KINDS.values())
+@pytest.mark.parametrize("name", PLUGIN_HOOKS)
 def test_the_example_registers_the_class_it_shows(name):
     tree = ast.parse(example(name))
     [shown] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -66,7 +66,7 @@ def test_the_example_registers_the_class_it_shows(name):
     assert positional[2] == f"{shown.name}Config"
 
 
-@pytest.mark.parametrize("name", KINDS.values())
+@pytest.mark.parametrize("name", PLUGIN_HOOKS)
 def test_the_example_overrides_what_the_base_class_asks_for(name):
     [shown] = [node for node in ast.parse(example(name)).body if isinstance(node, ast.ClassDef)]
     base = getattr(selfreward, ast.unparse(shown.bases[0]))
@@ -80,7 +80,7 @@ def test_the_example_overrides_what_the_base_class_asks_for(name):
         assert given == wanted, f"{base.__name__}.{method}"
 
 
-@pytest.mark.parametrize("name", KINDS.values())
+@pytest.mark.parametrize("name", PLUGIN_HOOKS)
 def test_the_example_uses_public_names_only(name):
     tree = ast.parse(example(name))
     known = {*selfreward.__all__, "Path"} | {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -108,6 +108,13 @@ def build(name: str, **options: object) -> object:
 )
 def test_the_example_of_a_stage_keeps_its_contract(name, options, check):
     assert check(build(name, **options))
+
+
+def test_the_example_of_a_metric_gives_numbers():
+    metric = build("selfreward_metrics", words=4)
+    [prompt, *_] = testing.prompts()
+    assert metric(prompt, "It is a fox. It lives near a river.", []) == -0.5
+    assert metric(prompt, " ", []) is None
 
 
 def test_the_examples_of_filters_have_reasons():

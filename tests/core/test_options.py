@@ -20,7 +20,7 @@ from selfreward.core.options import (
     range_problems,
     without_execution,
 )
-from selfreward.core.plugins import KINDS, registry
+from selfreward.core.plugins import HOOKS, registry
 from selfreward.core.run import Run
 
 
@@ -176,7 +176,7 @@ def test_rows_show_name_type_default_and_doc() -> None:
     assert option_rows(Needs) == [("path", "str", "required", "Where it is.")]
 
 
-PLUGINS = [(kind, name) for kind in KINDS for name in registry().names(kind)]
+PLUGINS = [(kind, name) for kind in HOOKS for name in registry().names(kind)]
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS, ids=lambda part: part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,3 +169,29 @@ def test_an_accelerate_config_that_is_not_there_is_refused(cli: Callable) -> Non
     done = cli("execution=isolated", "launch.config=fsdp.yaml")
     assert done.code == 2
     assert "launch.config=fsdp.yaml: no such file" in done.err
+
+
+@pytest.mark.slow
+def test_two_processes_sample_judge_and_learn_what_one_does_by_ppo(tmp_path: Path) -> None:
+    """Each has half of the prompts and an engine of its own; one batch, all of it in a step, so that orders agree."""
+    from safetensors.numpy import load_file
+
+    online = [
+        "optimizer=ppo", "prompt_generator=dataset", "prompt_generator.n=16", "sampler.n=2",
+        "sampler.top_p=1", "optimizer.rollouts=16", "optimizer.batch_size=32", "optimizer.epochs=1",
+        "optimizer.ppo_epochs=2", "optimizer.stop_kl=0",
+    ]  # fmt: skip
+    alone, both = Run(tmp_path / "alone"), Run(tmp_path / "both")
+    assert alone("iterations=0")[0] == 0
+    shutil.copytree(alone.folder / "store", both.folder / "store")
+    assert alone("iterations=1", *online)[0] == 0
+    code, out, err = both("iterations=1", *online, "execution=isolated", "launch.processes=2")
+    assert code == 0, err
+    assert "brings its partner: selector=prompts" in out
+    seeded = {path.parent.name for path in (alone.folder / "store" / "model").glob("*/model.safetensors")}
+    assert seeded == {path.parent.name for path in (both.folder / "store" / "model").glob("*/model.safetensors")}
+    differences = []
+    for name in seeded:
+        ours, theirs = (load_file(run.folder / "store" / "model" / name / "model.safetensors") for run in (alone, both))
+        differences.append(max(float(abs(ours[weight] - theirs[weight]).max()) for weight in theirs))
+    assert 0 < max(differences) < 2e-5  # other sums, the same model

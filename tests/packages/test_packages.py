@@ -55,6 +55,28 @@ def test_its_name_is_proposed_to_who_misspells_it(cli, stranger):
     assert (done.code, done.err) == (2, "selfreward: judge=hiaku: there is no judge 'hiaku'; did you mean 'haiku'?\n")
 
 
+METRIC = """
+from selfreward import Prompt
+from selfreward.core.cli import run_config
+judge = run_config(["judge=metric", "judge.metrics={rhyme: {vowels: ae}, length: {}}"]).choices["judge"].build()
+assert judge.metrics["rhyme"](Prompt.of("x", "ift"), "a frog\\nthe sea.", []) == 0.5
+"""
+
+
+def test_its_metric_is_a_reward_like_those_of_built_ins(cli, python, stranger):
+    site = [stranger("haiku")]
+    done = cli("plugins", "metric", path=site)
+    assert (done.code, "rouge_l" in done.out) == (0, True)
+    assert re.search(rf"rhyme +{re.escape(HAIKU)}", done.out)
+    assert "vowels=aeiou  str  What counts as a vowel." in done.out
+    assert python("-c", METRIC, path=site).err == ""
+    done = cli("judge=metric", "judge.metrics=[ryhme]", path=site)
+    assert (done.code, done.err) == (
+        2,
+        "selfreward: judge.metrics.ryhme: there is no metric 'ryhme'; did you mean 'rhyme'?\n",
+    )
+
+
 CHECKS = """
 from selfreward.testing import check_judge, check_plugin
 from selfreward_haiku.judge import Haiku, HaikuConfig

@@ -6,12 +6,24 @@ import sys
 import pytest
 
 from selfreward import Optimizer, Selector
-from selfreward.core.plugins import KINDS
+from selfreward.core.plugins import HOOKS
 from selfreward.plugins import registration
 from selfreward.testing import check_plugin
 
-BUILT_IN = [(kind, plugin) for kind, hook in KINDS.items() for plugin in getattr(registration, hook)()]
-HEAVY = ("torch", "transformers", "trl", "datasets", "numpy", "scipy", "pyarrow", "peft", "accelerate", "rapidfuzz")
+BUILT_IN = [(kind, plugin) for kind, hook in HOOKS.items() for plugin in getattr(registration, hook)()]
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "datasets",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "peft",
+    "accelerate",
+    "rapidfuzz",
+    "sacrebleu",
+)
 
 
 @pytest.mark.parametrize(("kind", "plugin"), BUILT_IN, ids=[f"{kind}={plugin.name}" for kind, plugin in BUILT_IN])

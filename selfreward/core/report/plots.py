@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -77,7 +77,7 @@ def plots(run: RunFolder) -> list[Plot]:
     """The plots for which the run has figures."""
     import matplotlib
 
-    drawings = [*_models(run), *_histograms(run), *_costs(run)]
+    drawings = [*_models(run), *_histograms(run), *_curves(run), *_costs(run)]
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -95,6 +95,7 @@ def _models(run: RunFolder) -> Iterator[_Drawing]:
         run, "Fully correct, fluent", "Share of the answers", [(oracle, "fully_correct"), (oracle, "fluent")]
     )
     yield from _outcomes(run)
+    yield from _lines(run, "Elo rating", "All models of the run on one scale", [("elo", "rating")])
     yield from _lines(
         run, "Judge agreement", "The model's verdicts against the reference", [(judge, a) for a in agreement]
     )
@@ -234,6 +235,31 @@ def _unscored(rounds: Sequence[RoundFolder]) -> str:
     answers = sum(round.figures("judgements").get("rows", 0) for round in rounds)
     without = sum(round.figures("judgements").get("unscored", 0) for round in rounds)
     return f"Share of the scored answers by score; {without:,.0f} of {answers:,.0f} have none"
+
+
+def _curves(run: RunFolder) -> Iterator[_Drawing]:
+    """What an online optimizer was paid, and how far it went from its reference: a line a round, over its log."""
+    for figure, title, note in (
+        ("reward", "Reward while it trains", "The judge's mean score of the answers of each batch"),
+        ("kl", "Distance while it trains", "KL to the reference, nats an answer, of each batch"),
+    ):
+        logs = {round.name: [log[figure] for log in round.log if log.get(figure) is not None] for round in run.rounds}
+        known = {name: values for name, values in logs.items() if values}
+        if known:
+            yield _curve(title, note, known)
+
+
+def _curve(title: str, note: str, series: Mapping[str, Sequence[float]]) -> _Drawing:
+    def draw(ax: Axes) -> None:
+        for i, (name, values) in enumerate(series.items()):
+            ax.plot(range(1, len(values) + 1), values, color=SERIES[i % len(SERIES)], lw=1.6, label=name)
+        ax.margins(x=0.02, y=0.15)
+        ax.grid(axis="y", color=QUIET, alpha=0.22, lw=0.6)
+        if len(series) > 1:
+            _legend(ax, min(3, len(series)))
+
+    told = "; ".join(f"{name}: from {v[0]:.3g} to {v[-1]:.3g} in {len(v)} batches" for name, v in series.items())
+    return _Drawing(title, note, told, draw)
 
 
 def _costs(run: RunFolder) -> Iterator[_Drawing]:

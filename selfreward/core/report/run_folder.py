@@ -31,6 +31,8 @@ class RoundFolder:
     """Role of the model that training starts from."""
     makes: str = ""
     """Role of the model it made; empty where it made none yet."""
+    kind: str = ""
+    """``policy`` or ``reward``: what it made."""
 
     @property
     def name(self) -> str:
@@ -44,6 +46,14 @@ class RoundFolder:
     def shards(self, stage: str) -> list[Path]:
         """A table's Parquet files in order."""
         return [self.folder / STAGES[stage] / file["file"] for file in self.manifests.get(stage, {}).get("files", [])]
+
+    @property
+    def log(self) -> list[dict[str, float]]:
+        """What an online optimizer has kept of each of its batches, beside the weights (``training.jsonl``)."""
+        path = self.folder / STAGES["model"] / "training.jsonl"
+        if "model" not in self.manifests or not path.is_file():
+            return []
+        return [_finite(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
     @property
     def dropped(self) -> list[dict[str, Any]]:
@@ -149,23 +159,38 @@ def _finite(metric: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rounds(folder: Path, config: Mapping[str, Any], metrics: list[dict[str, Any]]) -> list[RoundFolder]:
-    """The rounds in the recipe's order, the loop's last; the n-th with a model made the n-th model that was trained."""
+    """The rounds in the order in which their models were made; then the recipe's, the loop's last."""
     recipe = [name for name, node in (config.get("recipe") or {}).items() if isinstance(node, dict)]
+    models = [m["model"] for m in metrics if (m["evaluator"], m["metric"]) == ("loop", "training_rows")]
     found = {path.parent.name for stage in STAGES.values() for path in folder.glob(f"*/{stage}")}
-    order = sorted(
-        found, key=lambda name: (name.startswith("iter-"), recipe.index(name) if name in recipe else 99, name)
-    )
-    made = iter([m["model"] for m in metrics if (m["evaluator"], m["metric"]) == ("loop", "training_rows")])
+    manifests = {name: _manifests(folder / name) for name in found}
+    makes = {name: _made(manifests[name]) for name in found}
+
+    def place(name: str) -> tuple[int, bool, int, str]:
+        known = makes[name][0] in models
+        at = models.index(makes[name][0]) if known else len(models)
+        return at, name.startswith("iter-"), recipe.index(name) if name in recipe else 99, name
+
     rounds: list[RoundFolder] = []
     policy = "M0"
-    for name in order:
-        paths = {stage: folder / name / place / "manifest.json" for stage, place in STAGES.items()}
-        manifests = {stage: manifest for stage, path in paths.items() if (manifest := _json(path))}
-        init_from = _option(manifests.get("model", {}), "init_from", "policy")
-        makes = next(made, "") if "model" in manifests else ""
-        rounds.append(RoundFolder(folder / name, manifests, policy if init_from == "policy" else init_from, makes))
-        policy = makes or policy
+    for name in sorted(found, key=place):
+        init_from = _option(manifests[name].get("model", {}), "init_from", "policy")
+        made, kind = makes[name]
+        start = policy if init_from == "policy" else init_from
+        rounds.append(RoundFolder(folder / name, manifests[name], start, made, kind))
+        policy = made if made and kind == "policy" else policy
     return rounds
+
+
+def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {stage: _json(folder / place / "manifest.json") for stage, place in STAGES.items()}
+    return {stage: manifest for stage, manifest in found.items() if manifest}
+
+
+def _made(manifests: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    """Name and kind (``policy`` or ``reward``) of the model a round has made."""
+    name, kind = manifests.get("model", {}).get("parts", {}).get("makes") or ("", "")
+    return str(name), str(kind)
 
 
 def _option(manifest: Mapping[str, Any], name: str, default: str) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-import gc
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from selfreward import Chat, ModelRef, UserError
+from selfreward import Chat, ModelRef
 from selfreward.plugins.engines import decode_attention
+from selfreward.plugins.engines.checkpoint import load
 from selfreward.plugins.engines.slots import Slots
 
 WORTH_SHARING = 512
@@ -66,7 +64,7 @@ class CausalLm:
     def __init__(self, model: ModelRef, device: str) -> None:
         self.device = device
         self.chat: Chat = model.chat()
-        self.model: Any = _load(model).to(device).eval()
+        self.model: Any = load(model).to(device).eval()
         accepted = inspect.signature(self.model.forward).parameters
         self._takes_positions = "position_ids" in accepted
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
@@ -178,56 +176,3 @@ def parts(items: Sequence[T], count: Callable[[T], int]) -> Iterator[Sequence[T]
         size = max(1, count(items[0]))
         yield items[:size]
         items = items[size:]
-
-
-def release_memory() -> None:
-    """Give back the memory of a model that nothing refers to any more."""
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
-
-
-def model_problems(model: ModelRef, device: str) -> list[str]:
-    """Why this engine could not run a checkpoint, as far as that can be told without its weights."""
-    found = []
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        found.append(f"engine.device={device}: torch sees no GPU here; set engine.device=auto")
-    folder = Path(model.path)
-    if model.is_local and not any(folder.glob("*.safetensors")):
-        pickled = next(folder.glob("*.bin"), None)
-        there = f"only {pickled.name}, a pickle, which may run code when it is read" if pickled else "no weights"
-        found.append(
-            f"{model.path}: there is {there}; engine=transformers reads *.safetensors. Convert it where you trust it: "
-            "load it with transformers and save_pretrained() it again"
-        )
-    try:
-        config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as problem:
-        return [*found, f"{model.path}: engine=transformers cannot read its config.json: {problem}"]
-    runner: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if runner is None:
-        found.append(f"{model.path}: transformers runs no {config.model_type} as a causal language model")
-    elif "past_key_values" not in inspect.signature(runner.forward).parameters:
-        found.append(f"{model.path}: engine=transformers runs models with a key-value cache; this one has none")
-    return found
-
-
-def _load(model: ModelRef) -> Any:
-    """The weights, from safetensors and without running code of the checkpoint."""
-    try:
-        loading: Any = AutoModelForCausalLM.from_pretrained(
-            model.path,
-            dtype=model.torch_dtype(),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        loaded, report = loading
-    except (OSError, ValueError, KeyError, ImportError) as problem:
-        raise UserError(f"{model.path}: engine=transformers cannot load this model: {problem}") from None
-    if report["missing_keys"]:  # they would be filled with random numbers
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise UserError(
-            f"{model.path}: {len(report['missing_keys'])} weights are missing from the checkpoint ({missing})"
-        )
-    return loaded

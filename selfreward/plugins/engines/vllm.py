@@ -3,8 +3,8 @@
 Prompts go in as token ids, replies come out as token ids: vLLM sees neither the chat template nor text, except where it
 watches for a stop text. Every sample is a sequence of its own with the seed ``seed + k``, so that several threads can
 share one batch (:mod:`.vllm_driver`). On a CPU the draw is the one of engine=transformers; on a GPU vLLM's kernels have
-random streams of their own, seeded alike. The next policy of the same shape takes the place of the weights alone
-(:mod:`.vllm_reload`).
+random streams of their own, seeded alike. The next policy of the same shape, or the tensors of one in training, take
+the place of the weights alone (:mod:`.vllm_reload`).
 
 A likelihood is read off the raw model where replies are short and share their beginnings (one generated token for every
 beginning, the prompt coming from the prefix cache), and off the prompt's log-probabilities where they are long.
@@ -17,7 +17,7 @@ import copy
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from selfreward import (
     Continuations,
     Engine,
     Likelihood,
+    ModelConfig,
     ModelRef,
     Request,
     Sampling,
@@ -40,6 +41,7 @@ from selfreward.plugins.engines.vllm_likelihood import logprobs, questions
 from selfreward.plugins.engines.vllm_preflight import device_problems, gpus, model_problems, package_problems
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from vllm import LLM, RequestOutput, SamplingParams
 
 _COLDEST = 0.01  # vLLM's lowest temperature, but for 0
@@ -70,9 +72,12 @@ class VllmConfig:
 class VllmEngine(Engine):
     """See the module's docstring."""
 
+    takes_weights = True
+
     def __init__(self, config: VllmConfig) -> None:
         super().__init__(config)
         self._key: str | None = None
+        self._origin: tuple[str, ModelConfig] | None = None
         self._shape: Any = None
         self._engines: list[LLM] = []
         self._replicas = Replicas([])
@@ -89,16 +94,23 @@ class VllmEngine(Engine):
         """Put the weights in place of those of a model of the same shape, or start vLLM anew."""
         if model.key == self._key and not self._replicas.broken:
             return
-        if problems := self.problems(model):
-            raise UserError(problems)
-        from selfreward.plugins.engines.vllm_reload import shape
+        from selfreward.plugins.engines.vllm_reload import in_training, shape
 
-        chat = model.chat()
-        found = shape(model, chat)
-        if found is None or found != self._shape or not self._reload(model):
+        origin = (model.path, model.config)
+        if model.weights is not None and origin == self._origin:  # the model that is open, a step later
+            chat, found = self._chat, self._shape
+        elif problems := self.problems(model):
+            raise UserError(problems)
+        else:
+            chat = model.chat()
+            found = shape(model, chat)
+        weights = None if model.weights is None else in_training(model)
+        if found is None or found != self._shape or not self._reload(model.path, weights):
             self.close()
             self._launch(model)
-        self._chat, self._shape, self._key = chat, found, model.key
+            if weights is not None and not self._reload(model.path, weights):
+                raise StageError(f"engine=vllm: vLLM cannot take the weights in training of {model.path}; see its log")
+        self._chat, self._shape, self._origin, self._key = chat, found, origin, model.key
         self.concurrent = gpus() > 0
         self._stops = sorted(i for i in chat.stop_ids if i < self._engines[0].model_config.get_vocab_size())
 
@@ -106,7 +118,7 @@ class VllmEngine(Engine):
         """Stop vLLM and give its memory back."""
         engines, self._engines = self._engines, []
         self._replicas = Replicas([])
-        self._key = self._shape = None
+        self._key = self._shape = self._origin = None
         if engines:
             from selfreward.plugins.engines.vllm_launch import shut_down
 
@@ -184,32 +196,47 @@ class VllmEngine(Engine):
             "dtype": _dtype(model),
         }
         options |= start.options_here(config.kv_cache_gib, config.gpu_memory_utilization, config.enforce_eager)
-        on_one_device = config.tensor_parallel * config.data_parallel == 1
         try:
             for replica in range(config.data_parallel):
                 devices = start.devices(replica, config.tensor_parallel) if config.data_parallel > 1 else {}
-                self._engines.append(start.launch(model.path, separate=not on_one_device, **options, **devices))
+                self._engines.append(start.launch(model.path, separate=not self._in_this_process, **options, **devices))
         except Exception as problem:
             self.close()
             raise UserError(f"{model.path}: vLLM cannot be started on it: {problem}") from problem
         self._replicas = Replicas([Driver(e.llm_engine, start.forgetting(e)) for e in self._engines])
         self._context: int = self._engines[0].model_config.max_model_len
-        self._threads = start.threads(model) if on_one_device else 0
+        self._threads = start.threads(model) if self._in_this_process else 0
 
-    def _reload(self, model: ModelRef) -> bool:
-        """Exchange the weights of the running engines; whether that went well."""
+    def _reload(self, path: str, weights: Mapping[str, Tensor] | None) -> bool:
+        """Exchange the weights of the running engines, for these or those of a folder; whether that went well."""
+        from selfreward.plugins.engines.vllm_reload import as_folder
+
         if self._replicas.broken:
             return False
         self._key = None
         try:
-            for engine in self._engines:
-                engine.collective_rpc("reload_checkpoint", args=(model.path,))
-                if not engine.reset_prefix_cache():
-                    raise RuntimeError("its prefix cache is in use")
+            if weights is None:
+                self._exchange("reload_checkpoint", path)
+            elif self._in_this_process:
+                self._exchange("reload_tensors", weights)
+            else:
+                with as_folder(weights) as folder:
+                    self._exchange("reload_checkpoint", folder)
         except Exception:
             logging.getLogger(__name__).warning("vLLM could not exchange its weights and starts anew", exc_info=True)
             return False
         return True
+
+    def _exchange(self, method: str, source: Any) -> None:
+        for engine in self._engines:
+            engine.collective_rpc(method, args=(source,))
+            if not engine.reset_prefix_cache():
+                raise RuntimeError("its prefix cache is in use")
+
+    @property
+    def _in_this_process(self) -> bool:
+        """Whether vLLM's one worker runs here; several have processes of their own."""
+        return self.config.tensor_parallel * self.config.data_parallel == 1
 
     def _run(self, jobs: Sequence[Job], ended: Callable[[list[int]], None]) -> list[RequestOutput]:
         with _cpu_threads(self._threads):

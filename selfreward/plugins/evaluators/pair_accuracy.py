@@ -11,7 +11,8 @@ What scores a reply:
   length control. With ``length_normalised`` it is the mean over the tokens;
 - ``judge``: the run's judge prompt with this model as the judge. A pair with a verdict that cannot be read is wrong, so
   that nothing is gained by being unreadable;
-- ``length``: characters. It knows nothing, and is the control that the others have to beat.
+- ``length``: characters. It knows nothing, and is the control that the others have to beat;
+- or the reward of a reward model (``reward_accuracy``).
 
 Ties count half, the value of a coin that is thrown: so published figures of the control count them, and a judge that
 gives every reply the same score is at 50 %, where chance is. The table of self-rewarding judges calls a judged tie
@@ -23,7 +24,7 @@ than it had to be.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -41,7 +42,8 @@ from selfreward import (
     option,
 )
 from selfreward.plugins.evaluators.intervals import share_interval
-from selfreward.plugins.evaluators.preference_pairs import Pair
+from selfreward.plugins.evaluators.preference_pairs import Pair, ranked_pairs, read_pairs
+from selfreward.plugins.evaluators.question_files import tell_left_out
 
 T = TypeVar("T")
 Score = float | None
@@ -63,15 +65,11 @@ class Ties(Enum):
 
 
 @dataclass
-class PairAccuracyConfig:
-    """Which pairs, and what decides."""
+class PairsConfig:
+    """Which pairs, and how they are counted."""
 
     path: str = ""
     """File of pairs: JSON Lines or one JSON list, also gzipped."""
-    by: By = By.likelihood
-    """What scores the replies: likelihood under this model, this model as the run's judge, or length (a control)."""
-    length_normalised: bool = False
-    """Whether a likelihood is the mean log-probability of the reply's tokens, in place of their sum."""
     ties: Ties = Ties.half
     """What a pair of equal scores counts: half a hit, or wrong."""
     n: int | None = option(None, ge=1)
@@ -80,16 +78,30 @@ class PairAccuracyConfig:
     """With fewer pairs there is no figure: the interval of ten still covers half of what is possible."""
 
 
-class PairAccuracy(Evaluator):
-    """Accuracy over all pairs, and over those of each category."""
+@dataclass
+class PairAccuracyConfig(PairsConfig):
+    """Which pairs, and what decides."""
 
-    config: PairAccuracyConfig
+    by: By = By.likelihood
+    """What scores the replies: likelihood under this model, this model as the run's judge, or length (a control)."""
+    length_normalised: bool = False
+    """Whether a likelihood is the mean log-probability of the reply's tokens, in place of their sum."""
+
+
+class PairScoring(Evaluator):
+    """Accuracy over all pairs, and over those of each category, by any scores."""
+
+    config: PairsConfig
     name: ClassVar[str]
     uses_answers = False
 
     @abstractmethod
     def pairs(self, context: EvaluationContext) -> list[Pair]:
         """All pairs; tells what was left out."""
+
+    @abstractmethod
+    def scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
+        """The score of each reply, by its text, for each prompt; None where it has none."""
 
     def files(self, context: FileContext) -> list[Path]:
         """The file of pairs."""
@@ -104,7 +116,8 @@ class PairAccuracy(Evaluator):
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """``accuracy``, ``accuracy_<category>`` where there are categories, and ``ties``, the share of equal scores."""
         pairs = evenly_spaced(self.pairs(context), self.config.n)
-        known = [(pair.category, o) for pair, o in zip(pairs, self._outcomes(pairs, context), strict=True) if o]
+        scored = self._score_pairs(pairs, context)
+        known = [(pair.category, o) for pair, both in zip(pairs, scored, strict=True) if (o := self._outcome(*both))]
         context.count(pairs=len(pairs), pairs_left_out=len(pairs) - len(known))
         for category in ("", *dict.fromkeys(pair.category for pair in pairs if pair.category)):
             outcomes = [outcome for of, outcome in known if category in ("", of)]
@@ -112,38 +125,61 @@ class PairAccuracy(Evaluator):
             name = f"accuracy_{category}" if category else "accuracy"
             yield self._share(context, name, outcomes.count("hit") + ties / 2, len(outcomes))
         yield self._share(context, "ties", sum(outcome == "tie" for _, outcome in known), len(known))
+        yield from self.means(scored, context)
+
+    def unscored(self) -> str | None:
+        """The outcome (``hit``, ``tie`` or ``miss``) of a pair with a reply that has no score; None leaves it out."""
+        return None
+
+    def means(self, scored: Sequence[tuple[Score, Score]], context: EvaluationContext) -> Iterable[Metric]:
+        """Further figures, from the scores of each pair's chosen and rejected reply."""
+        return ()
 
     def _share(self, context: EvaluationContext, name: str, hits: float, n: int) -> Metric:
         if n < self.config.min_items:
             return Metric(context.model, self.name, name, None, None, None, n)
         return Metric(context.model, self.name, name, hits / n, *share_interval(hits, n), n)
 
-    def _outcomes(self, pairs: Sequence[Pair], context: EvaluationContext) -> Iterator[str | None]:
-        """``hit``, ``tie`` or ``miss`` of each pair; None where a reply cannot be weighed."""
+    def _score_pairs(self, pairs: Sequence[Pair], context: EvaluationContext) -> list[tuple[Score, Score]]:
         groups = replies_by_prompt(pairs)
-        scores = dict(zip(groups, self._scores(list(groups.values()), context), strict=True))
-        for pair in pairs:
-            of = scores[Prompt.of(pair.messages, self.name).prompt_id]
-            chosen, rejected = of[pair.chosen], of[pair.rejected]
-            if chosen is None or rejected is None:
-                yield "miss" if self.config.by is By.judge else None
-            else:
-                yield "hit" if chosen > rejected else "tie" if chosen == rejected else "miss"
+        scores = dict(zip(groups, self.scores(list(groups.values()), context), strict=True))
+        found = [scores[Prompt.of(pair.messages, self.name).prompt_id] for pair in pairs]
+        return [(of[pair.chosen], of[pair.rejected]) for of, pair in zip(found, pairs, strict=True)]
 
-    def _scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
-        """The score of each reply, by its text, for each prompt."""
+    def _outcome(self, chosen: Score, rejected: Score) -> str | None:
+        if chosen is None or rejected is None:
+            return self.unscored()
+        return "hit" if chosen > rejected else "tie" if chosen == rejected else "miss"
+
+
+class PairAccuracy(PairScoring):
+    """By the scores that the config names."""
+
+    config: PairAccuracyConfig
+
+    def unscored(self) -> str | None:
+        """A verdict that cannot be read is a miss."""
+        return "miss" if self.config.by is By.judge else None
+
+    def scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
+        """By likelihood, judge or length."""
         if self.config.by is By.judge:
             judgements = iter(context.judge(groups) if groups else ())
             return [{c.text: next(judgements).score for c in group.candidates} for group in groups]
         if self.config.by is By.length:
             return [{c.text: float(len(c.text)) for c in group.candidates} for group in groups]
-        asked = [Continuations(group.prompt.messages, [c.text for c in group.candidates]) for group in groups]
+        asked = continuations(groups)
         scores = []
         for request, weighed in zip(asked, context.likelihoods(asked), strict=True):
             over = [len(w.token_ids) if self.config.length_normalised else 1 for w in weighed]
             values = [w.total / k if w.token_ids else None for w, k in zip(weighed, over, strict=True)]
             scores.append(dict(zip(map(str, request.replies), values, strict=True)))
         return scores
+
+
+def continuations(groups: Sequence[AnsweredPrompt]) -> list[Continuations]:
+    """The conversations with their replies, as an engine takes them."""
+    return [Continuations(group.prompt.messages, [c.text for c in group.candidates]) for group in groups]
 
 
 def replies_by_prompt(pairs: Sequence[Pair]) -> dict[str, AnsweredPrompt]:
@@ -165,6 +201,25 @@ def replies_by_prompt(pairs: Sequence[Pair]) -> dict[str, AnsweredPrompt]:
         )
         for key, prompt in prompts.items()
     }  # fmt: skip
+
+
+def human_pairs(context: EvaluationContext, path: str, booleans_as_text: bool = False) -> list[Pair]:
+    """The pairs of a file, or without one of the ranked answers of the data's ``judge_evaluation``.
+
+    Rows that cannot be used are told, those without a preference counted.
+    """
+    if not path:
+        return [
+            pair
+            for group in context.data.split("judge_evaluation", context.run_seed)
+            for pair in ranked_pairs(
+                group.prompt.messages, [(c.rank, c.text) for c in group.candidates if c.rank is not None]
+            )
+        ]
+    found = read_pairs(Path(path).expanduser(), booleans_as_text)
+    tell_left_out(context, found.left_out)
+    context.count(undecided=found.undecided)
+    return found.pairs
 
 
 def evenly_spaced(rows: Sequence[T], n: int | None) -> list[T]:

@@ -13,12 +13,10 @@ Source: arXiv:2204.05862 §2, arXiv:2305.13735 §4.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from selfreward import EvaluationContext
-from selfreward.plugins.evaluators.pair_accuracy import PairAccuracy, PairAccuracyConfig
-from selfreward.plugins.evaluators.preference_pairs import Pair, ranked_pairs, read_pairs
-from selfreward.plugins.evaluators.question_files import tell_left_out
+from selfreward.plugins.evaluators.pair_accuracy import PairAccuracy, PairAccuracyConfig, human_pairs
+from selfreward.plugins.evaluators.preference_pairs import Pair
 
 
 @dataclass
@@ -37,15 +35,5 @@ class PreferenceAccuracy(PairAccuracy):
 
     def pairs(self, context: EvaluationContext) -> list[Pair]:
         """The pairs; rows that cannot be used are told, those without a preference counted."""
-        if not self.config.path:
-            return [
-                pair
-                for group in context.data.split("judge_evaluation", context.run_seed)
-                for pair in ranked_pairs(
-                    group.prompt.messages, [(c.rank, c.text) for c in group.candidates if c.rank is not None]
-                )
-            ]
-        found = read_pairs(Path(self.config.path).expanduser(), self.config.booleans_as_text)
-        tell_left_out(context, found.left_out)
-        context.count(undecided=found.undecided)
-        return [replace(pair, category="") for pair in found.pairs]
+        found = human_pairs(context, self.config.path, self.config.booleans_as_text)
+        return [replace(pair, category="") for pair in found]

@@ -156,17 +156,26 @@ def dialogue(prompt: Prompt, answer: str) -> list[Message]:
 
 def references(data: Data, seed: int) -> dict[str, list[str]]:
     """By prompt id, the answer that people ranked top."""
+    return {prompt_id: answers[:1] for prompt_id, answers in top_answers(data, seed).items()}
+
+
+def top_answers(data: Data, seed: int) -> dict[str, list[str]]:
+    """By prompt id, all answers that people ranked top; equal ranks in the order of their texts."""
     ranked = {
         row.prompt.prompt_id: [(c.rank, c.text) for c in row.candidates if c.rank is not None]
         for row in _answered_by_people(data, seed)
     }
-    return {prompt_id: [min(answers)[1]] for prompt_id, answers in ranked.items() if answers}
+    return {
+        prompt_id: sorted({text for rank, text in answers if rank == min(answers)[0]})
+        for prompt_id, answers in ranked.items()
+        if answers
+    }
 
 
 def reference_of(group: AnsweredPrompt, best: dict[str, list[str]]) -> list[str]:
-    """The reference of a prompt, unless it is one of the answers that are judged."""
-    reference = best.get(group.prompt.prompt_id, [])
-    return [] if any(c.origin == "human" and c.text in reference for c in group.candidates) else reference
+    """The references of a prompt, less those that are among the answers that are judged."""
+    judged = {candidate.text for candidate in group.candidates if candidate.origin == "human"}
+    return [text for text in best.get(group.prompt.prompt_id, []) if text not in judged]
 
 
 def _answered_by_people(data: Data, seed: int) -> list[AnsweredPrompt]:

@@ -297,7 +297,7 @@ class Health(Monitor):
     def iteration_finished(self, event: Event) -> Sequence[Finding]:
         """Gates of the model, if the loop made it; what seeds the loop is what it is compared with."""
         self.seen.metrics[event.model] = {(m.evaluator, m.metric): m for m in event.metrics}
-        if not event.iteration:
+        if not event.iteration and any(m.metric == "response_length" for m in event.metrics):
             self.seen.start = event.model
         return self._findings(event) if event.iteration else ()
 

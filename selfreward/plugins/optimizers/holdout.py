@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 
+ACCURACIES = ("rewards/accuracies", "accuracy", "mean_token_accuracy")
+"""What the trainers of preferences, of reward models and of demonstrations call it."""
+
 
 def split(rows: Rows, share: float) -> tuple[Rows, Rows]:
     """The rows to train on, and those held out: ``share`` of the prompts (column ``prompt_id``), at least one.
@@ -53,11 +56,11 @@ def split(rows: Rows, share: float) -> tuple[Rows, Rows]:
 
 
 class HeldOutLoss:
-    """What a TRL trainer does in place of its own evaluation: every pair, or answer token, counts the same."""
+    """What a TRL trainer does in place of its own evaluation: every pair, answer, or answer token counts the same."""
 
     def evaluate(self: Any, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean ``eval_loss`` and ``eval_accuracy`` of the held-out rows: share of the pairs in the right order, or of
-        the answer tokens that are the likeliest.
+        """Mean ``eval_loss`` and ``eval_accuracy`` of the held-out rows: share of the pairs in the right order, of the
+        answers on the right side, or of the answer tokens that are the likeliest.
 
         With several processes, the last batch is filled up from the first rows, as in training.
         """
@@ -67,13 +70,16 @@ class HeldOutLoss:
         totals = torch.zeros(3, dtype=torch.float64)
         for batch in self.get_eval_dataloader():
             batch = self._prepare_inputs(batch)
-            of_pairs = "labels" not in batch
-            items = torch.tensor(len(batch["input_ids"]) / 2 if of_pairs else (batch["labels"] != -100).sum().item())
+            of_answers = "labels" not in batch
+            # a pair has two rows, unless its answers are trained on one by one
+            rows = len(batch["label"]) if "label" in batch else len(batch["input_ids"]) / 2
+            items = torch.tensor(rows if of_answers else (batch["labels"] != -100).sum().item())
             with torch.no_grad(), self.compute_loss_context_manager():
                 loss = self.compute_loss(self.model, batch)
             sums = torch.stack([loss.double() * items.to(loss.device), items.double().to(loss.device)])
             loss_sum, count = self.accelerator.reduce(sums, "sum").tolist()
-            share = self._metrics["eval"]["rewards/accuracies" if of_pairs else "mean_token_accuracy"][-1]
+            seen = self._metrics["eval"]
+            share = next(seen[name] for name in ACCURACIES if name in seen)[-1]
             totals += torch.tensor([loss_sum, round(count * share), count], dtype=torch.float64)
         loss, right, count = totals.tolist()
         figures = {"eval_loss": loss / count, "eval_accuracy": right / count}

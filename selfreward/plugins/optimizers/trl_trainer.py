@@ -33,6 +33,7 @@ from selfreward.plugins.optimizers.checkpoints import delete_torn, last_checkpoi
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import Accelerator
     from peft import LoraConfig
     from torch.utils.data import Sampler
     from transformers import PreTrainedModel, Trainer, TrainerCallback
@@ -52,8 +53,8 @@ class Schedule(Enum):
 
 
 @dataclass
-class TrainingOptions(OptimizerConfig):
-    """Options of every optimizer that trains through TRL."""
+class OptimizationOptions(OptimizerConfig):
+    """Options of every optimizer that takes gradient steps."""
 
     lr: float = option(1e-6, gt=0)
     """Peak learning rate of AdamW."""
@@ -77,24 +78,12 @@ class TrainingOptions(OptimizerConfig):
     """AdamW's decay of the second moment."""
     max_grad_norm: float = option(1.0, gt=0)
     """Gradients are scaled down to this norm."""
-    dropout: float = option(0.0, ge=0, lt=1)
-    """Dropout inside the model while it trains, wherever its architecture has some (the paper: 0.1)."""
-    max_length: int = option(2048, ge=2)
-    """Tokens of prompt and answer together; longer rows are dropped and counted as ``too_long``."""
-    group_by_length: bool = True
-    """Put rows of similar length in a batch, so that less is padded."""
     gradient_checkpointing: bool = option(False, execution=True)
     """Recompute activations in the backward pass: less memory, about a fifth slower."""
     threads: int = option(0, ge=0)
     """CPU threads; 0 = one for models below 50 million parameters, else torch's own number."""
     checkpoint_steps: int = option(200, ge=0, execution=True)
     """Optimizer steps between checkpoints from which killed training goes on; 0 = none."""
-    holdout: float = option(0.0, ge=0, lt=1)
-    """Share of the prompts that is kept out of training; the weights that do best on them are kept. 0 = none."""
-    eval_steps: int = option(200, ge=1)
-    """Optimizer steps between measurements on the held-out prompts; the last step is always measured."""
-    patience: int = option(3, ge=0)
-    """Measurements without a gain after which training ends early; 0 = it never does, and only the best is kept."""
 
     def problems(self) -> list[str]:
         """Rules between options."""
@@ -103,6 +92,24 @@ class TrainingOptions(OptimizerConfig):
                 f"batch_size={self.batch_size} must be a multiple of gradient_accumulation={self.gradient_accumulation}"
             ]
         return []
+
+
+@dataclass
+class TrainingOptions(OptimizationOptions):
+    """Options of every optimizer that trains on rows that are there before it begins."""
+
+    dropout: float = option(0.0, ge=0, lt=1)
+    """Dropout inside the model while it trains, wherever its architecture has some (the paper: 0.1)."""
+    max_length: int = option(2048, ge=2)
+    """Tokens of prompt and answer together; longer rows are dropped and counted as ``too_long``."""
+    group_by_length: bool = True
+    """Put rows of similar length in a batch, so that less is padded."""
+    holdout: float = option(0.0, ge=0, lt=1)
+    """Share of the prompts that is kept out of training; the weights that do best on them are kept. 0 = none."""
+    eval_steps: int = option(200, ge=1)
+    """Optimizer steps between measurements on the held-out prompts; the last step is always measured."""
+    patience: int = option(3, ge=0)
+    """Measurements without a gain after which training ends early; 0 = it never does, and only the best is kept."""
 
 
 def lora_problems(model: ModelConfig) -> list[str]:
@@ -133,6 +140,8 @@ def train(
     context: TrainingContext,
     options: TrainingOptions,
     arguments: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    model: PreTrainedModel | None = None,
     **extra: Any,
 ) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Train ``context.start`` on tokenised rows and save the checkpoint into ``context.out``.
@@ -142,6 +151,7 @@ def train(
         chat: the start's tokenizer, saved with the weights.
         rows: columns of token ids, ``length``, the tokens of the row's longest sequence, and ``prompt_id``.
         arguments: what this loss adds to the trainer's arguments.
+        model: the start as this loss loads it; None = :func:`load_model`.
         extra: further keywords of the trainer (``data_collator``, ``ref_model``).
 
     Returns:
@@ -152,25 +162,28 @@ def train(
         StageError: no row fits, or training diverged.
     """
     from datasets import Dataset
-    from transformers.trainer_callback import PrinterCallback
 
-    model = load_model(context.start, options)
+    model = load_model(context.start, options.dropout) if model is None else model
     kept, too_long = fitting(rows, options, context.start)
     kept, held_out = holdout.split(kept, options.holdout)
-    stop = [holdout.early_stop(options.eval_steps, options.patience)] if held_out else []
-    with _cpu_threads(options.threads, model):
-        trainer = _silent(trainer_class)(
-            model=model,
-            args=config_class(**trainer_arguments(options, context), **arguments),
-            train_dataset=Dataset.from_list(kept),
-            eval_dataset=Dataset.from_list(held_out) if held_out else None,
-            processing_class=chat.tokenizer,
-            peft_config=_lora(context.start),
-            callbacks=[_progress(context, options), *stop],
-            **extra,
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_whole_checkpoint(trainer, context.work))
+    of_rows = {
+        "per_device_eval_batch_size": rows_per_pass(options),
+        "train_sampling_strategy": "group_by_length" if options.group_by_length else "random",
+        # rows are cut to size by us
+        "max_length": None,
+    }
+    trainer = run_trainer(
+        trainer_class,
+        config_class(**trainer_arguments(options, context) | of_rows | dict(arguments)),
+        model,
+        chat,
+        context,
+        options,
+        callbacks=[holdout.early_stop(options.eval_steps, options.patience)] if held_out else [],
+        train_dataset=Dataset.from_list(kept),
+        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        **extra,
+    )
     holdout.take_best(trainer)
     save(trainer, chat, context)
     steps = [logs for logs in trainer.state.log_history if "loss" in logs]
@@ -180,12 +193,49 @@ def train(
     return tail, figures | holdout.figures(trainer, held_out)
 
 
+def run_trainer(
+    trainer_class: type[Trainer],
+    arguments: Any,
+    model: PreTrainedModel,
+    chat: Chat,
+    context: TrainingContext,
+    options: OptimizationOptions,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    shown: Sequence[str] = ("loss",),
+    span: int = 1,
+    **extra: Any,
+) -> Trainer:
+    """Train the model with a TRL trainer from the last whole checkpoint on, if there is one; nothing is saved.
+
+    Args:
+        arguments: the trainer's, which hold those of :func:`trainer_arguments`.
+        shown: logged figures that ``context.progress`` is told.
+        span: optimizer steps between which training cannot be taken up again.
+        extra: further keywords of the trainer (``train_dataset``).
+    """
+    from transformers.trainer_callback import PrinterCallback
+
+    with cpu_threads(options.threads, model):
+        trainer = _silent(trainer_class)(
+            model=model,
+            args=arguments,
+            processing_class=chat.tokenizer,
+            peft_config=lora_config(context.start, model),
+            callbacks=[_progress(context, options, shown, span), *callbacks],
+            **extra,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=_whole_checkpoint(trainer, context.work))
+    return trainer
+
+
 def tail_mean(tail: Sequence[Mapping[str, float]], name: str) -> float:
     """Mean of one logged figure over the last steps."""
     return math.fsum(logs[name] for logs in tail) / len(tail)
 
 
-def trainer_arguments(options: TrainingOptions, context: TrainingContext) -> dict[str, Any]:
+def trainer_arguments(options: OptimizationOptions, context: TrainingContext) -> dict[str, Any]:
     """Our options as arguments of any TRL trainer, with everything switched off that we do not want."""
     import torch
 
@@ -195,23 +245,20 @@ def trainer_arguments(options: TrainingOptions, context: TrainingContext) -> dic
         # numpy's global generator, which the trainer seeds too, takes 32 bits
         "seed": context.seed % 2**32,
         "learning_rate": options.lr,
-        **_schedule(options),
+        **schedule_arguments(options),
         "num_train_epochs": options.epochs,
-        "per_device_train_batch_size": _rows_per_pass(options),
-        "per_device_eval_batch_size": _rows_per_pass(options),
+        "per_device_train_batch_size": rows_per_pass(options),
         "gradient_accumulation_steps": options.gradient_accumulation,
         "weight_decay": options.weight_decay,
         "adam_beta1": options.adam_beta1,
         "adam_beta2": options.adam_beta2,
         "max_grad_norm": options.max_grad_norm,
-        "train_sampling_strategy": "group_by_length" if options.group_by_length else "random",
         "gradient_checkpointing": options.gradient_checkpointing,
         "bf16": cuda and saved_dtype(context.start) != torch.float32,
         "dataloader_pin_memory": cuda,
         "use_cpu": not cuda,
         "ddp_find_unused_parameters": False,
-        # rows are cut to size by us; the trainer's sampler needs the column ``length``, which it would remove
-        "max_length": None,
+        # the trainer's sampler needs the column ``length``
         "remove_unused_columns": False,
         "logging_steps": 1,
         # otherwise a NaN loss is logged as the mean of the finite ones
@@ -222,7 +269,8 @@ def trainer_arguments(options: TrainingOptions, context: TrainingContext) -> dic
     }
 
 
-def _schedule(options: TrainingOptions) -> dict[str, Any]:
+def schedule_arguments(options: OptimizationOptions) -> dict[str, Any]:
+    """The learning rate's course, as the trainer's arguments name it."""
     kind, details = {
         # polynomial of power 1 is the linear schedule that can end above 0
         Schedule.linear: ("polynomial", {"lr_end": options.lr * options.min_lr_ratio, "power": 1.0}),
@@ -232,7 +280,12 @@ def _schedule(options: TrainingOptions) -> dict[str, Any]:
     return {"lr_scheduler_type": kind, "lr_scheduler_kwargs": details, "warmup_steps": options.warmup}
 
 
-def _rows_per_pass(options: TrainingOptions) -> int:
+def rows_per_pass(options: OptimizationOptions) -> int:
+    """Rows that one process runs at once.
+
+    Raises:
+        StageError: the batch cannot be split evenly.
+    """
     passes = int(os.environ.get("WORLD_SIZE", "1")) * options.gradient_accumulation
     if options.batch_size % passes:
         raise StageError(
@@ -253,8 +306,10 @@ def saved_dtype(model: ModelRef) -> torch.dtype:
     return AutoConfig.from_pretrained(model.path).dtype or torch.float32
 
 
-def load_model(model: ModelRef, options: TrainingOptions) -> PreTrainedModel:
+def load_model(model: ModelRef, dropout: float = 0.0, auto_class: Any = None, **details: Any) -> PreTrainedModel:
     """The weights, ready to be trained: float32, or the checkpoint's precision below a GPU's float32 adapters.
+
+    They are loaded by ``auto_class`` (None: as a causal language model) with these ``details``.
 
     Raises:
         StageError: ``dropout`` is asked for and the architecture has none.
@@ -264,11 +319,11 @@ def load_model(model: ModelRef, options: TrainingOptions) -> PreTrainedModel:
 
     frozen = model.config.lora.r > 0 and torch.cuda.is_available()
     dtype = saved_dtype(model) if frozen else torch.float32
-    loaded = AutoModelForCausalLM.from_pretrained(
-        model.path, dtype=dtype, trust_remote_code=False, use_safetensors=True
+    loaded = (auto_class or AutoModelForCausalLM).from_pretrained(
+        model.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, **details
     )
-    if not _set_dropout(loaded, options.dropout) and options.dropout:
-        raise StageError(f"optimizer.dropout={options.dropout}: {type(loaded).__name__} has no dropout; set it to 0")
+    if not _set_dropout(loaded, dropout) and dropout:
+        raise StageError(f"optimizer.dropout={dropout}: {type(loaded).__name__} has no dropout; set it to 0")
     return loaded
 
 
@@ -282,17 +337,28 @@ def _set_dropout(model: PreTrainedModel, share: float) -> int:
     return len(modules)
 
 
-def _lora(model: ModelRef) -> LoraConfig | None:
+def lora_config(start: ModelRef, model: PreTrainedModel) -> LoraConfig | None:
+    """The adapters that ``model.lora`` asks for; None where all weights are trained."""
     from peft import LoraConfig
 
-    lora = model.config.lora
+    lora = start.config.lora
     if not lora.r:
         return None
     names = lora.target_modules
     targets = names if names == "all-linear" else [name.strip() for name in names.split(",")]
+    # of a sequence classifier, PEFT trains the whole head besides
+    task = "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else "CAUSAL_LM"
     return LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type=task
     )
+
+
+def context_length(model: ModelRef) -> int | None:
+    """Tokens that the model has positions for, where its config says."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model.path, trust_remote_code=False)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def fitting(
@@ -303,10 +369,7 @@ def fitting(
     Raises:
         StageError: no row fits.
     """
-    from transformers import AutoConfig
-
-    text = AutoConfig.from_pretrained(start.path, trust_remote_code=False).get_text_config()
-    context = getattr(text, "max_position_embeddings", None) or options.max_length
+    context = context_length(start) or options.max_length
     limit, given = min(options.max_length, context), list(rows)
     kept = [row for row in given if row["length"] <= limit]
     if not kept:
@@ -351,7 +414,7 @@ def _in_epochs(sampler: Any, trainer: Trainer) -> Sampler:
     import torch
     from torch.utils.data import Sampler
 
-    if hasattr(sampler, "batch_size"):  # rows of like length meet in a batch of all processes together
+    if hasattr(sampler, "lengths"):  # rows of like length meet in a batch of all processes together
         sampler.batch_size *= trainer.args.world_size
 
     class InEpochs(Sampler):
@@ -375,8 +438,12 @@ def _whole_checkpoint(trainer: Trainer, folder: Path) -> str | None:
     return str(found) if found else None
 
 
-def _progress(context: TrainingContext, options: TrainingOptions) -> TrainerCallback:
+def _progress(
+    context: TrainingContext, options: OptimizationOptions, shown: Sequence[str], span: int
+) -> TrainerCallback:
     from transformers import TrainerCallback
+
+    every = math.ceil(options.checkpoint_steps / span) * span
 
     class Progress(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -385,7 +452,6 @@ def _progress(context: TrainingContext, options: TrainingOptions) -> TrainerCall
 
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             # the trainer's own way would save the last step, too, and from there it trains one step too many
-            every = options.checkpoint_steps
             control.should_save = every > 0 and state.global_step % every == 0 and state.global_step < state.max_steps
 
         def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -402,13 +468,15 @@ def _progress(context: TrainingContext, options: TrainingOptions) -> TrainerCall
 
         def _tell(self, state: Any, logs: Mapping[str, float]) -> None:
             if state.is_world_process_zero:
-                context.progress(state.global_step, state.max_steps, {"loss": logs["loss"]})
+                told = {name: logs[name] for name in shown if logs.get(name) is not None}
+                context.progress(state.global_step, state.max_steps, told)
 
     return Progress()
 
 
 @contextmanager
-def _cpu_threads(wanted: int, model: PreTrainedModel) -> Iterator[None]:
+def cpu_threads(wanted: int, model: PreTrainedModel) -> Iterator[None]:
+    """Torch on as many threads as the option ``threads`` says; afterwards on as many as before."""
     import torch
 
     before = torch.get_num_threads()
@@ -421,6 +489,12 @@ def _cpu_threads(wanted: int, model: PreTrainedModel) -> Iterator[None]:
 
 
 def save(trainer: Trainer, chat: Chat, context: TrainingContext) -> None:
+    """:func:`save_model` of a trainer's model."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    save_model(model, trainer.accelerator, chat, context, trainer.args.learning_rate)
+
+
+def save_model(model: Any, accelerator: Accelerator, chat: Chat, context: TrainingContext, lr: float) -> None:
     """Write the whole checkpoint: adapters merged, weights as safetensors, tokenizer, template, end-of-turn ids.
 
     Raises:
@@ -430,18 +504,17 @@ def save(trainer: Trainer, chat: Chat, context: TrainingContext) -> None:
     from peft import PeftModel
     from transformers import GenerationConfig
 
-    model = trainer.accelerator.unwrap_model(trainer.model)
     model = model.merge_and_unload() if isinstance(model, PeftModel) else model
     model.to(saved_dtype(context.start))
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
         raise StageError(
             f"training left {len(broken)} weights that are not finite (first: {broken[0]}), so nothing was saved; "
-            f"lower optimizer.lr (now {trainer.args.learning_rate:g})"
+            f"lower optimizer.lr (now {lr:g})"
         )
     # a foreign checkpoint's sampling defaults would be refused or picked up silently by engines
     model.generation_config = GenerationConfig(eos_token_id=sorted(chat.stop_ids), pad_token_id=chat.pad_id)
-    main = trainer.is_world_process_zero()
-    model.save_pretrained(context.out, state_dict=trainer.accelerator.get_state_dict(model), is_main_process=main)
+    main = accelerator.is_main_process
+    model.save_pretrained(context.out, state_dict=accelerator.get_state_dict(model), is_main_process=main)
     if main:
         chat.save(context.out)

@@ -495,6 +495,71 @@ def test_another_model_replaces_the_open_one(folders: dict[str, Path], tmp_path:
     assert weights() is None
 
 
+def trained(folder: Path, step: int, weights: dict[str, torch.Tensor]) -> ModelRef:
+    """The model of a folder while it is trained."""
+    return ModelRef("M2", str(folder), f"step {step}", ModelConfig(), weights)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_in_training_stand_in_place_of_the_folders(
+    folders: dict[str, Path], tmp_path: Path, architecture: str
+) -> None:
+    folder, asked = folders[architecture], requests(Sampling(max_new_tokens=12))
+    weighing = [Continuations(r.messages, ["yes", "it is so"]) for r in asked]
+    save_model(tmp_path, architecture, seed=1)
+    fresh = opened(tmp_path)
+    expected = fresh.generate(asked), fresh.likelihoods(weighing)
+    state = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    engine = opened(folder)
+    before, model = engine.generate(asked), engine._lm().model
+    engine.open(trained(folder, 1, state))
+    assert engine._lm().model is model
+    for tensor in state.values():
+        tensor.zero_()  # training goes on; what the engine has is a copy
+    assert (engine.generate(asked), engine.likelihoods(weighing)) == expected
+    assert flat(expected[0]) != flat(before)
+    engine.open(ref(folder))
+    assert engine.generate(asked) == before
+    assert (engine.open(trained(folder, 2, state)), engine._key) == (None, "step 2")
+    assert engine.generate(asked) != before
+
+
+def test_an_engine_may_start_on_weights_in_training(folders: dict[str, Path], tmp_path: Path) -> None:
+    save_model(tmp_path, "llama", seed=1)
+    asked = requests(Sampling(temperature=0, max_new_tokens=12))
+    state = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64).state_dict()
+    assert {"lm_head.weight", "model.embed_tokens.weight"} < set(state)  # one tensor
+    for tied in ("lm_head.weight", "model.embed_tokens.weight", None):
+        engine = TransformersEngine(TransformersConfig())
+        engine.open(trained(folders["llama"], 1, {name: t for name, t in state.items() if name != tied}))
+        assert engine.generate(asked) == opened(tmp_path).generate(asked)
+        assert engine._lm().model.dtype == torch.float32
+        engine.open(ref(folders["gpt2"]))  # of another shape
+        engine.open(trained(folders["llama"], 1, state))
+        assert engine.generate(asked) == opened(tmp_path).generate(asked)
+
+
+def test_weights_that_do_not_fit_are_refused_by_name_and_none_is_copied(folders: dict[str, Path]) -> None:
+    engine = opened(folders["llama"])
+    asked = requests(Sampling(temperature=0, max_new_tokens=4))
+    before = engine.generate(asked)
+    state = {name: torch.zeros_like(tensor) for name, tensor in engine._lm().model.state_dict().items()}
+    norm = "model.norm.weight"
+    wrong = {
+        rf"1 missing \({norm}\)": {name: tensor for name, tensor in state.items() if name != norm},
+        r"2 missing \(model.embed_tokens.weight, ": {name: t for name, t in state.items() if "layers" in name},
+        r"1 unknown \(base_model.x.lora_A\)": state | {"base_model.x.lora_A": torch.zeros(2)},
+        rf"1 of another shape \({norm}\)": state | {norm: torch.zeros(33)},
+        "one tensor in the checkpoint, and two in training": state | {"lm_head.weight": torch.ones(259, 32)},
+    }
+    for said, weights in wrong.items():
+        with pytest.raises(StageError, match=said):
+            engine.open(trained(folders["llama"], 1, weights))
+        assert engine.generate(asked) == before
+        with pytest.raises(StageError, match=said):  # asked once more, it is not taken for open
+            engine.open(trained(folders["llama"], 1, weights))
+
+
 def test_threads_are_set_for_the_call_and_given_back(folders: dict[str, Path]) -> None:
     before = torch.get_num_threads()
     seen: list[int] = []

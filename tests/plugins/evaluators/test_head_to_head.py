@@ -9,8 +9,9 @@ import pytest
 
 from selfreward import Completion, Metric, Request
 from selfreward.core.options import cross_problems, option_docs
-from selfreward.plugins.evaluators.head_to_head import By, HeadToHead, HeadToHeadConfig
+from selfreward.plugins.evaluators.head_to_head import HeadToHead, HeadToHeadConfig
 from selfreward.plugins.evaluators.intervals import share_interval
+from selfreward.plugins.evaluators.winner import By
 
 SHARES = ("win", "tie", "lose", "win_rate")
 

@@ -5,23 +5,32 @@ The ids of a text are spelled out here, byte by byte, so that the tests do not d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from selfreward import (
+    AnsweredPrompt,
+    Candidate,
     Demonstration,
     Dtype,
+    Instruction,
+    Judgement,
     LoraOptions,
     ModelConfig,
     ModelRef,
     Optimizer,
     Preference,
+    Prompt,
+    Request,
+    Sampling,
     TrainingContext,
     TrainingRow,
     TrainingSet,
+    digest,
 )
 
 CONTROL = ("<|pad|>", "<|end|>", "<|bos|>", "<|user|>", "<|assistant|>")
@@ -111,10 +120,86 @@ def context(tmp_path: Path, checkpoint: Path) -> Callable[..., TrainingContext]:
             folder / "out",
             folder / "work",
             seed,
-            lambda done, total, figures: seen.append(figures["loss"]),
+            lambda done, total, figures: seen.append(figures.get("loss", figures.get("reward", 0.0))),
         )
 
     return make
+
+
+class EngineRollouts:
+    """Answers of the transformers engine with the weights it is given, scored by a function of (answer, step)."""
+
+    def __init__(
+        self,
+        start: ModelRef,
+        score: Callable[[Candidate, int], float | None],
+        n: int = 4,
+        temperature: float = 1.0,
+        max_new_tokens: int = 6,
+    ) -> None:
+        from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+
+        self.n, self._start, self._score = n, start, score
+        self._how = Sampling(temperature, max_new_tokens=max_new_tokens)
+        self._engine = TransformersEngine(TransformersConfig())
+        self.sampled: list[tuple[int, list[AnsweredPrompt]]] = []
+        """(step, answers) of every call."""
+        self.judged: list[tuple[int, list[Judgement]]] = []
+        """(step, judgements) of every call."""
+        self.weights: list[dict[str, Any]] = []
+        """Copies of the weights that were given in every call."""
+
+    def sample(self, prompts: Sequence[Prompt], weights: Mapping[str, Any], step: int) -> list[AnsweredPrompt]:
+        """``n`` answers to each prompt."""
+        self.weights.append({name: weight.clone() for name, weight in weights.items()})
+        key = f"step {step} of {id(self)}"
+        self._engine.open(replace(self._start, key=key, weights=weights))
+        seeds = [int(digest(step, prompt.prompt_id), 16) % 2**40 for prompt in prompts]
+        requests = [Request(p.messages, self._how, seed, self.n) for p, seed in zip(prompts, seeds, strict=True)]
+        answered = []
+        for prompt, replies in zip(prompts, self._engine.generate(requests), strict=True):
+            same: dict[str, Any] = {"origin": "M1", "model": "M1"}
+            candidates = [
+                Candidate.of(prompt, r.text, k, token_ids=r.token_ids, finish_reason=r.finish_reason, **same)
+                for k, r in enumerate(replies)
+            ]
+            answered.append(AnsweredPrompt(prompt, candidates))
+        self.sampled.append((step, answered))
+        return answered
+
+    def score(self, answered: Sequence[AnsweredPrompt], step: int) -> list[Judgement]:
+        """A judgement for every answer."""
+        judgements = []
+        for candidate in (c for group in answered for c in group.candidates):
+            score = self._score(candidate, step)
+            judgements.append(Judgement(candidate.candidate_id, "test", "-", "-", [score], score, [""]))
+        self.judged.append((step, judgements))
+        return judgements
+
+
+@pytest.fixture
+def online(context: Callable[..., TrainingContext]) -> Callable[..., TrainingContext]:
+    """Makes a training context with rollouts; what is not about them is handed to ``context``."""
+
+    def make(
+        score: Callable[[Candidate, int], float | None],
+        *,
+        n: int = 4,
+        temperature: float = 1.0,
+        max_new_tokens: int = 6,
+        **about: Any,
+    ) -> TrainingContext:
+        made = context(**about)
+        rollouts = EngineRollouts(made.start, score, n, temperature, max_new_tokens)
+        return replace(made, rollouts=rollouts, temperature=temperature)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def instructions() -> Callable[..., list[Instruction]]:
+    """Prompts alone."""
+    return lambda *texts: [Instruction.of(Prompt.of(text, "test")) for text in texts]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""DPO and IPO against a float64 computation by hand, and which model is the reference."""
+"""DPO, IPO, RPO and SPPO against a float64 computation by hand, and which model is the reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import math
 import pytest
 
 from selfreward import StageError
-from selfreward.plugins.optimizers.preference import Dpo, DpoConfig, Ipo, IpoConfig
+from selfreward.plugins.optimizers.preference import (
+    Dpo,
+    DpoConfig,
+    Ipo,
+    IpoConfig,
+    Rpo,
+    RpoConfig,
+    Sppo,
+    SppoConfig,
+)
 
 END = 1
 
@@ -41,6 +50,8 @@ def loss_by_hand(kind, beta, nll, model, reference, sequences, token_log_probs):
         won, lost = (t.sum() - f for t, f in zip(tokens, frozen, strict=True))
         if kind == "dpo":
             losses.append(torch.log1p(torch.exp(-beta * (won - lost))))
+        elif kind == "sppo":
+            losses.append((won - 1 / (2 * beta)) ** 2 + (lost + 1 / (2 * beta)) ** 2)
         else:
             losses.append((won / len(chosen) - lost / len(rejected) - 1 / (2 * beta)) ** 2)
         ratios.append((won.item(), lost.item()))
@@ -53,6 +64,10 @@ CASES = [
     (Dpo, DpoConfig(beta=0.3, nll=0.2), "dpo"),
     (Ipo, IpoConfig(beta=1.0), "ipo"),
     (Ipo, IpoConfig(beta=0.4, nll=0.5), "ipo"),
+    (Rpo, RpoConfig(), "dpo"),
+    (Rpo, RpoConfig(beta=0.3, nll=0.2), "dpo"),
+    (Sppo, SppoConfig(), "sppo"),
+    (Sppo, SppoConfig(beta=0.1), "sppo"),
 ]
 
 
@@ -72,7 +87,8 @@ def test_two_steps_match_adamw_by_hand(
     adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
     by_hand = []
     for _ in range(2):
-        loss, ratios = loss_by_hand(kind, options.beta, options.nll, model, reference, sequences, token_log_probs)
+        nll = 0.0 if kind == "sppo" else options.nll
+        loss, ratios = loss_by_hand(kind, options.beta, nll, model, reference, sequences, token_log_probs)
         by_hand.append(loss.item())
         adamw.zero_grad()
         loss.backward()
@@ -89,7 +105,8 @@ def test_two_steps_match_adamw_by_hand(
 
 @pytest.mark.parametrize("lora", [0, 4])
 @pytest.mark.parametrize(
-    ("plugin", "options", "first"), [(Dpo, DpoConfig(), math.log(2)), (Ipo, IpoConfig(beta=0.5), 1.0)]
+    ("plugin", "options", "first"),
+    [(Dpo, DpoConfig(), math.log(2)), (Ipo, IpoConfig(beta=0.5), 1.0), (Sppo, SppoConfig(beta=0.5), 2.0)],
 )
 def test_the_start_is_the_reference(plugin, options, first, lora, rows, context, update, checkpoint, tmp_path):
     """The reference has the start's weights, not those of the checkpoint that the start was once made from."""

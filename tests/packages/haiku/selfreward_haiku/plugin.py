@@ -1,4 +1,4 @@
-"""What selfreward finds: a judge, a folder of configs, and a line in a log for every finished stage."""
+"""What selfreward finds: a judge, a metric, a folder of configs, and a line in a log for every finished stage."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from pathlib import Path
 
 from selfreward import Event, Plugin, hookimpl
 from selfreward_haiku.judge import HaikuConfig
+from selfreward_haiku.rhyme import RhymeConfig
 
 
 @hookimpl
 def selfreward_judges() -> list[Plugin]:
     """The judge."""
     return [Plugin("haiku", "selfreward_haiku.judge:Haiku", HaikuConfig, source="Bashō, 1686")]
+
+
+@hookimpl
+def selfreward_metrics() -> list[Plugin]:
+    """The metric."""
+    return [Plugin("rhyme", "selfreward_haiku.rhyme:Rhyme", RhymeConfig)]
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""Text metrics: the numbers that ``judge=metric`` makes a score of."""
