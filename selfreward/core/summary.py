@@ -30,7 +30,10 @@ ROWS = {
 def round_metrics(
     model: str, figures: Mapping[str, Mapping[str, float]], seconds: float, busy: float | None = None
 ) -> list[Metric]:
-    """The figures of the round that made a model (evaluator ``loop``); ``n`` is the number of items behind each."""
+    """The figures of the round that made a model (evaluator ``loop``), and of its training (``training``).
+
+    ``n`` is the number of items behind each.
+    """
     prompts, training = figures["prompts"], figures["model"]
     # an online optimizer has made and judged the answers itself
     candidates = figures.get("candidates") or {
@@ -53,11 +56,12 @@ def round_metrics(
         ("seconds", seconds, 1),
     ]
     rows += [(name, part / whole, whole) for name, (part, whole) in shares.items() if whole]
-    rows += [
-        (f"training_{n}", v, trained) for n, v in training.items() if n not in ("training_rows", "seconds", "rows")
-    ]
     rows += [("engine_busy", busy, 1)] if busy is not None else []
-    return [Metric(model, "loop", name, float(value), None, None, int(n)) for name, value, n in rows]
+    told = {f"training_{n}": v for n, v in training.items() if n not in ("training_rows", "seconds", "rows")}
+    return [
+        *(Metric(model, "loop", name, float(value), None, None, int(n)) for name, value, n in rows),
+        *(Metric(model, "training", name, float(value), None, None, int(trained)) for name, value in told.items()),
+    ]
 
 
 def print_summary(screen: Screen, metrics: Iterable[Metric]) -> None:
@@ -73,7 +77,7 @@ def print_summary(screen: Screen, metrics: Iterable[Metric]) -> None:
         texts = [_cell(model, parts, cells) for model in models]
         if any(texts):
             table.add_row(title, *texts)
-    known = {evaluator for parts in ROWS.values() for evaluator, _, _ in parts}
+    known = {"training"} | {evaluator for parts in ROWS.values() for evaluator, _, _ in parts}
     others = {(m.model, m.evaluator, m.metric): m for m in metrics if m.evaluator not in known}
     for evaluator, metric in dict.fromkeys((evaluator, metric) for _, evaluator, metric in others):
         texts = [_with_interval(others.get((model, evaluator, metric))) for model in models]

@@ -170,7 +170,7 @@ def selfreward_optimizers() -> list[Plugin]:
     return [
         Plugin("ppo", f"{at}.ppo:Ppo", PpoConfig, "arXiv:1707.06347, arXiv:2203.02155 §3.5", partner="prompts"),
         Plugin("grpo", f"{at}.group_relative:Grpo", GrpoConfig, "arXiv:2402.03300 §4.1", partner="prompts"),
-        Plugin("rloo", f"{at}.group_relative:Rloo", RlooConfig, "arXiv:2402.14740 §3", partner="prompts"),
+        Plugin("rloo", f"{at}.group_relative:Rloo", RlooConfig, "arXiv:2402.14740", partner="prompts"),
         Plugin("sft", f"{at}.sft:Sft", SftConfig, f"{_PAPER} §2.1", partner="positive_only"),
         Plugin("dpo", f"{at}.preference:Dpo", DpoConfig, "arXiv:2305.18290 §4", partner="best_worst"),
         Plugin("ipo", f"{at}.preference:Ipo", IpoConfig, "arXiv:2310.12036 §5", partner="best_worst"),

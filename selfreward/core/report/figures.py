@@ -11,6 +11,7 @@ GROUPS = {
     "head_to_head": "Against the model before",
     "judge_agreement": "As a judge",
     "loop": "The round that made it",
+    "training": "How it was trained",
 }
 """Evaluator -> heading, in this order; others follow under their own names."""
 
@@ -56,7 +57,7 @@ def figure_groups(run: RunFolder) -> list[dict[str, Any]]:
 
 def label(evaluator: str, metric: str) -> str:
     """A figure's name for people."""
-    plain = metric.replace("_", " ")
+    plain = metric.removeprefix("training_" if evaluator == "training" else "").replace("_", " ")
     return LABELS.get((evaluator, metric), plain[:1].upper() + plain[1:])
 
 

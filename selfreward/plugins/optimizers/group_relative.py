@@ -5,7 +5,7 @@ The policy answers a prompt n times, the round's judge scores the answers, and o
 - ``grpo``: A_i = (r_i - mean r) / (sd r + 1e-4), token by token:
   -min(q A, clip(q, 1 - epsilon, 1 + epsilon) A) + beta (ref/pi - log ref/pi - 1); arXiv:2402.03300 §4.1, eq. 3 and 4
 - ``rloo``: R_i = r_i - beta sum(log pi - log ref), A_i = R_i - mean of the other R_j, for the answer as a whole:
-  -min(q A, clip(q, 1 - epsilon, 1 + epsilon) A); arXiv:2402.14740 §3, whose clip TRL has added and which does nothing
+  -min(q A, clip(q, 1 - epsilon, 1 + epsilon) A); arXiv:2402.14740; the clip is TRL's and does nothing
   where answers are learnt from once
 
 with the ratio q of the policy to the one that sampled. Log-probabilities are taken at the sampling temperature. The
@@ -93,7 +93,7 @@ class GrpoConfig(GroupOptions):
     beta: float = option(0.04, ge=0)
     """Weight of the KL to the reference in the loss; 0 = no reference is kept."""
     unbiased_kl: bool = False
-    """Multiply the KL by the ratio q, which makes its gradient that of the reverse KL (arXiv:2512.02556 §3.1)."""
+    """Multiply the KL by the ratio q, which makes its gradient that of the reverse KL (arXiv:2512.02556)."""
     loss_type: Loss = Loss.grpo
     """Mean over: grpo an answer's tokens; dapo, bnpo a batch's, a pass's tokens; dr_grpo: sum over 512 (a constant)."""
     scale_rewards: Scale = Scale.group
@@ -227,9 +227,9 @@ def _prompts(
     kept = {name: prompt for name, prompt in every.items() if len(prompt[1]) < room}
     if len(kept) < batch_size:
         raise StageError(
-            f"{len(kept)} prompts do not fill a batch of optimizer.batch_size={batch_size}; {len(every) - len(kept)} "
-            f"more leave no room in the model's context of {room} tokens. Lower it, or make more prompts "
-            "(prompt_generator.n=)"
+            f"{len(kept)} prompts do not fill a batch of optimizer.batch_size={batch_size} (another "
+            f"{len(every) - len(kept)} were left out, as they fill the model's context of {room} tokens): lower it, or "
+            "make more prompts (prompt_generator.n=)"
         )
     return kept, len(every) - len(kept)
 
