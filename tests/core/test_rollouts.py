@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -48,8 +53,6 @@ def test_a_round_of_ppo_from_the_command_line(capsys):
 
 
 def run_folder(where):
-    from pathlib import Path
-
     return [path.parent for path in Path(where).glob("*/*/config.yaml")]
 
 
@@ -105,3 +108,30 @@ def test_scored_answers_make_ppo_staged(capsys):
     assert "answers nucleus by M1" in out
     [folder] = run_folder("runs")
     assert (folder / "iter-01" / "3-judgements").exists()
+
+
+@pytest.mark.slow
+def test_ppo_that_is_killed_goes_on_to_the_same_bytes(tmp_path):
+    """A real process, SIGKILL after a checkpoint, and the same command again."""
+    options = [*ONLINE, "optimizer.epochs=6", "optimizer.checkpoint_steps=2"]
+    command = [sys.executable, "-m", "selfreward", *options]
+    (tmp_path / "killed").mkdir()
+    process = subprocess.Popen(command, cwd=tmp_path / "killed", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    ends = time.monotonic() + 200
+    while not list((tmp_path / "killed").glob("store/model/*.partial/work/checkpoint-*/state.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (tmp_path / "whole").mkdir()
+    for folder in ("killed", "whole"):
+        done = subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    killed, whole = (
+        {p.relative_to(tmp_path / folder): p.read_bytes() for p in (tmp_path / folder).rglob("store/model/*/*")
+         if p.name in ("model.safetensors", "training.jsonl")}
+        for folder in ("killed", "whole")
+    )  # fmt: skip
+    assert len(whole) == 4  # sft, M1, M2 and its log
+    assert killed == whole
