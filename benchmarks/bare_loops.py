@@ -133,7 +133,7 @@ class BarePpo:
         torch.nn.init.zeros_(self.head.bias)
         self.trained = [*self.policy.parameters(), *self.head.parameters()]
         betas = (options.adam_beta1, options.adam_beta2)
-        self.adamw = torch.optim.AdamW(self.trained, options.lr, betas, options.adam_eps, weight_decay=0.0)
+        self.adamw = torch.optim.AdamW(self.trained, options.lr, betas, options.adam_eps, 0.0, fused=True)
         self.seen: list[float] = []
         """All scores so far."""
         self.behaviour = self.before(range(len(answers)))[0]

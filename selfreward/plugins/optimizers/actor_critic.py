@@ -47,7 +47,8 @@ class Reading:
     """What the model says of each token of an answer [answers, answer tokens]; ``values`` None without a value."""
 
     logprobs: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
+    """None where no gradient is taken."""
     values: Tensor | None = None
     imitation: Tensor | None = None
     """Summed log-probability of demonstrations that were read besides."""
@@ -85,7 +86,7 @@ class ActorCritic(nn.Module):
 def read(model: Any, sequences: Sequences, temperature: float, entropy: bool) -> tuple[Reading, Tensor]:
     """Log-probabilities and entropy of the answers' tokens at a temperature, and the last hidden state of all tokens.
 
-    The entropy carries a gradient only where it is asked for: it takes another copy of the logits.
+    The entropy carries a gradient only where it is asked for: that takes two more copies of the logits.
     """
     width = sequences.mask.shape[1]
     # the model's own head, since some scale or cap their logits; only where an answer's token is predicted
@@ -93,9 +94,15 @@ def read(model: Any, sequences: Sequences, temperature: float, entropy: bool) ->
     logits = output.logits[:, -width - 1 : -1].float() / temperature
     logs = logits.log_softmax(-1)
     logprobs = logs.gather(-1, sequences.answers[..., None])[..., 0]
-    with nullcontext() if entropy else torch.no_grad():
-        spread = -(logs.exp() * logs).sum(-1)
+    spread = _entropy(logs, entropy) if torch.is_grad_enabled() else None
     return Reading(logprobs, spread), output.hidden_states[-1]
+
+
+def _entropy(logs: Tensor, gradient: bool) -> Tensor:
+    if gradient:
+        return -(logs.exp() * logs).sum(-1)
+    with torch.no_grad():  # answer by answer, so that no copy of all the logits is made
+        return torch.stack([-some.exp().mul_(some).sum(-1) for some in logs])
 
 
 def _keep(model: Any, columns: int) -> dict[str, int]:

@@ -42,7 +42,9 @@ class FrozenReference:
         if self.is_deepspeed_enabled and self.ref_model is None:
             model = prepare_deepspeed(model, self.accelerator)
         model.eval()
-        loader = DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator)
+        lengths = list(dataset["length"])
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)  # rows of like length meet, so less is padded
+        loader = DataLoader(dataset, batch_size=batch_size, sampler=order, collate_fn=self.data_collator)
         parts = []
         for batch in self.accelerator.prepare(loader):
             batch.pop("number", None)
@@ -50,6 +52,7 @@ class FrozenReference:
             parts.append(self.accelerator.gather_for_metrics(sums).cpu())
         if name == "eval" or self.eval_dataset is None:
             self.ref_model = None
-        for column, values in zip(self.reference_columns, torch.cat(parts).T.tolist(), strict=True):
+        found = torch.cat(parts)[torch.tensor(order).argsort()]
+        for column, values in zip(self.reference_columns, found.T.tolist(), strict=True):
             dataset = dataset.add_column(column, values)
         return dataset

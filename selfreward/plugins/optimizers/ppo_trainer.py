@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import Tensor
-from transformers import AutoConfig, get_scheduler
+from transformers import get_scheduler
 
 from selfreward import StageError, TrainingContext, TrainingSet, digest
 from selfreward.plugins.optimizers.actor_critic import Reading, read
@@ -32,11 +32,10 @@ from selfreward.plugins.optimizers.ppo_options import PpoConfig
 from selfreward.plugins.optimizers.ppo_scores import take_scores
 from selfreward.plugins.optimizers.ppo_state import State, read_checkpoint, write_checkpoint
 from selfreward.plugins.optimizers.processes import totals
-from selfreward.plugins.optimizers.replay import Replay
+from selfreward.plugins.optimizers.replay import open_replay
 from selfreward.plugins.optimizers.trl_trainer import (
+    context_length,
     cpu_threads,
-    demonstration_rows,
-    fitting,
     rows_per_pass,
     save_model,
     saved_dtype,
@@ -70,7 +69,7 @@ class PpoTrainer:
         self.batches = Batches(training, reader, context, config, self.accelerator)
         self.state.counts = dict(self.batches.counts)
         self.course = self._course()
-        self.replay = self._replay() if config.replay else None
+        self.replay = open_replay(0, self.chat, context, config)
         self._load()
 
     # ------------------------------------------------------------------ before
@@ -87,21 +86,7 @@ class PpoTrainer:
         self.per_step = self.config.batch_size // self.world
 
     def _longest(self) -> int:
-        text = AutoConfig.from_pretrained(self.context.start.path, trust_remote_code=False).get_text_config()
-        return min(self.config.max_length, getattr(text, "max_position_embeddings", None) or self.config.max_length)
-
-    def _replay(self) -> Replay:
-        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
-        context, config = self.context, self.config
-        rows = list(demonstration_rows(context.replay or (), self.chat))
-        if not rows:
-            raise StageError(
-                f"optimizer.replay={config.replay:g}: no round before the loop made demonstrations; set it to 0"
-            )
-        kept, _ = fitting(rows, config, context.start, "replayed demonstrations")
-        collate = DataCollatorForLanguageModeling(pad_token_id=self.chat.pad_id)
-        return Replay(kept, 0, config.replay, collate, context.seed)
+        return min(self.config.max_length, context_length(self.context.start) or self.config.max_length)
 
     def _course(self) -> Callable[[float], float]:
         """The learning rate when a share of the training is done."""
@@ -130,7 +115,7 @@ class PpoTrainer:
             {"params": [w for w in trained if w.ndim < 2], "weight_decay": 0.0},  # norms and biases
         ]
         betas = (config.adam_beta1, config.adam_beta2)
-        adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.adam_eps)
+        adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.adam_eps, fused=True)
         self.model, self.adamw = self.accelerator.prepare(model, adamw)
         self.bare = self.accelerator.unwrap_model(self.model)
         self.autocast = self.device.type == "cuda" and saved_dtype(context.start) != torch.float32
@@ -323,7 +308,7 @@ class PpoTrainer:
         reading: Reading = self.model(sequences, replayed[0] if replayed else None)
         mask = sequences.mask
         policy = policy_loss(reading.logprobs, old, advantages, mask, config.clip, tokens)
-        assert reading.values is not None
+        assert reading.values is not None and reading.entropy is not None
         value = value_loss(reading.values, values, returns, mask, config.value_clip, tokens)
         entropy = (reading.entropy * mask).sum()
         loss = policy.loss + config.value_coef * value - config.entropy_coef * entropy / tokens

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from selfreward import Chat, StageError, TrainingContext, option
 from selfreward.plugins.optimizers.trl_trainer import TrainingOptions, demonstration_rows, fitting, tail_mean
@@ -30,6 +30,13 @@ class ReplayOptions(TrainingOptions):
 
     replay: float = option(0.0, ge=0)
     """Weight of the negative log-likelihood, per token, of the seed demonstrations, one for each row; 0 = off."""
+
+
+class Replays(Protocol):
+    """The options that replaying needs."""
+
+    replay: float
+    max_length: int
 
 
 class Replay:
@@ -55,7 +62,7 @@ class Replay:
         return {"replay_loss": tail_mean(tail, "replay"), "replay_rows": len(self.demonstrations)}
 
 
-def open_replay(rows: int, chat: Chat, context: TrainingContext, options: ReplayOptions) -> Replay | None:
+def open_replay(rows: int, chat: Chat, context: TrainingContext, options: Replays) -> Replay | None:
     """The demonstrations for so many rows, where they are wanted.
 
     Raises:

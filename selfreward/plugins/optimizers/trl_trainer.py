@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from selfreward import OptimizerConfig, StageError, option
 from selfreward.plugins.optimizers import holdout
@@ -216,7 +216,7 @@ def run_trainer(
     """
     from transformers.trainer_callback import PrinterCallback
 
-    with cpu_threads(options.threads, model):
+    with cpu_threads(options.threads, model), _answers_alone():
         trainer = _silent(trainer_class)(
             model=model,
             args=arguments,
@@ -361,8 +361,14 @@ def context_length(model: ModelRef) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
+class Bounded(Protocol):
+    """Options that say how long a row may be."""
+
+    max_length: int
+
+
 def fitting(
-    rows: Iterable[dict[str, Any]], options: TrainingOptions, start: ModelRef, what: str = "training rows"
+    rows: Iterable[dict[str, Any]], options: Bounded, start: ModelRef, what: str = "training rows"
 ) -> tuple[list[dict[str, Any]], int]:
     """The rows that fit into the model's context and ``max_length``, and the number of those that do not.
 
@@ -486,6 +492,22 @@ def cpu_threads(wanted: int, model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _answers_alone() -> Iterator[None]:
+    """The model's head reads only what has a label on a CPU, too, and neither prompts nor padding.
+
+    TRL lets it read everything where there is no Triton, so that compilers of other devices always see the same shapes.
+    """
+    from trl.trainer import utils
+
+    before: Any = utils._use_triton
+    utils._use_triton = lambda device: device.type == "cpu" or before(device)
+    try:
+        yield
+    finally:
+        utils._use_triton = before
 
 
 def save(trainer: Trainer, chat: Chat, context: TrainingContext) -> None:
