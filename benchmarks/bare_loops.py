@@ -90,9 +90,8 @@ class BareDpo:
         lengths = [len(p.prompt) + max(len(p.chosen), len(p.rejected)) for p in self.pairs]
         size, found = self.options.batch_size, []
         for epoch in range(int(self.options.epochs)):
-            order = get_length_grouped_indices(
-                lengths, size, generator=torch.Generator().manual_seed(self.seed + epoch)
-            )
+            drawn = torch.Generator().manual_seed(self.seed + epoch)
+            order = get_length_grouped_indices(lengths, size, generator=drawn)
             found += [order[start : start + size] for start in range(0, len(order), size)]
         return found
 

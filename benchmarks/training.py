@@ -50,8 +50,7 @@ IMPORTS = [
 M0 = Path(str(micro.__file__)).parent / "m0"
 SEED = 0
 PER_PROMPT = 4
-PPO = PpoConfig(lr=1e-4, schedule=Schedule.constant, rollouts=6, batch_size=8, stop_kl=0, checkpoint_steps=0)
-DPO = DpoConfig(lr=1e-4, schedule=Schedule.constant, batch_size=4, checkpoint_steps=0)
+PPO = PpoConfig(lr=1e-4, schedule=Schedule.constant, rollouts=4, batch_size=8, stop_kl=0)
 SAME = 1e-3
 """How far weights of the same work may be apart, as a share of how far training has moved them."""
 
@@ -61,12 +60,20 @@ class Size:
     """How much is trained on, and how often."""
 
     pairs: int
+    batch: int
+    """Pairs in a step."""
     prompts: int
+    """Of ppo."""
     longest: int
+    """Tokens of the longest answer."""
     rounds: int
 
+    def dpo(self) -> DpoConfig:
+        """The options of ``optimizer=dpo``."""
+        return DpoConfig(lr=1e-4, schedule=Schedule.constant, batch_size=self.batch)
 
-FULL, QUICK = Size(64, 12, 512, 5), Size(16, 6, 64, 3)
+
+FULL, QUICK = Size(64, 4, 8, 512, 5), Size(16, 2, 4, 128, 2)
 
 
 @dataclass
@@ -198,14 +205,15 @@ def make_model(folder: Path) -> None:
 
 
 def run(train: Train, job: Job) -> tuple[dict[str, float], float]:
-    """The laps, and the most memory in MiB."""
+    """The laps, and the most memory in MiB that was held besides the imports."""
     import torch
 
-    cuda = torch.cuda.is_available()
     torch.set_num_threads(1)
+    imported = peak()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         train(job)
-    return job.laps, torch.cuda.max_memory_allocated() / 2**20 if cuda else peak()
+    cuda = torch.cuda.is_available()
+    return job.laps, torch.cuda.max_memory_allocated() / 2**20 if cuda else peak() - imported
 
 
 def our_ppo(job: Job) -> None:
@@ -238,7 +246,7 @@ def bare_ppo(job: Job) -> None:
 def our_dpo(job: Job) -> None:
     """``optimizer=dpo``."""
     job.lap("begin")
-    Dpo(DPO).update(training_set(pairs(job.size)), job.context())
+    Dpo(job.size.dpo()).update(training_set(pairs(job.size)), job.context())
     job.lap("end")
 
 
@@ -251,7 +259,7 @@ def bare_dpo(job: Job) -> None:
         Pair(chat.encode(row.prompt), *(chat.encode_reply(said[0]["content"]) for said in (row.chosen, row.rejected)))
         for row in pairs(job.size)
     ]
-    loop = BareDpo(job.start, rows, DPO, SEED, chat.pad_id)
+    loop = BareDpo(job.start, rows, job.size.dpo(), SEED, chat.pad_id)
     batches = loop.batches()
     for step, batch in enumerate(batches):
         loop.step(batch)
@@ -267,24 +275,21 @@ def their_dpo(job: Job) -> None:
 
     from benchmarks.plain_scripts import train
 
-    rows: list[Any] = [
-        {name: getattr(row, name) for name in ("prompt", "chosen", "rejected")} for row in pairs(job.size)
-    ]
+    columns, options = ("prompt", "chosen", "rejected"), job.size.dpo()
+    rows: list[Any] = [{name: getattr(row, name) for name in columns} for row in pairs(job.size)]
+    same: dict[str, Any] = {
+        "learning_rate": options.lr,
+        "lr_scheduler_type": "constant",
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "adam_beta2": options.adam_beta2,
+        "beta": options.beta,
+        "gradient_checkpointing": False,
+        "save_strategy": "no",
+        "use_cpu": not torch.cuda.is_available(),
+    }
     job.lap("begin")
-    train(
-        str(job.start),
-        rows,
-        job.out,
-        learning_rate=DPO.lr,
-        lr_scheduler_type="constant",
-        adam_beta2=DPO.adam_beta2,
-        num_train_epochs=DPO.epochs,
-        per_device_train_batch_size=DPO.batch_size,
-        beta=DPO.beta,
-        gradient_checkpointing=False,
-        save_strategy="no",
-        use_cpu=not torch.cuda.is_available(),
-    )
+    train(str(job.start), rows, job.out, **same)
     job.lap("end")
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,8 @@ def _meet() -> None:
         import torch
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+        # one process writes checkpoints, and a judge may keep one longer than the others: that is no failure
+        PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=6))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfreward.core.model import ModelRef
+from selfreward.core.stages import NO_CRITIC
 
 if TYPE_CHECKING:
     from selfreward.core.run import Run
@@ -88,8 +89,11 @@ def _checkpoint_bytes(run: Run, base: ModelRef) -> tuple[int, int]:
             parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     written = parameters * {"float32": 4, "bfloat16": 2}.get(base.torch_dtype(), 0) or stored
     optimizers = [round.optimizer.config for round in run.rounds()]
-    keeps = any(getattr(config, "checkpoint_steps", 1) for config in optimizers) and not base.config.lora.r
-    return written, 2 * TRAINED_PARAMETER * parameters if keeps else 0
+    keeps = [config for config in optimizers if getattr(config, "checkpoint_steps", 1)]
+    # adapters are next to nothing; a value model of its own is trained whole
+    critics = any(getattr(config, "critic", NO_CRITIC) != NO_CRITIC for config in keeps)
+    whole = bool(keeps and not base.config.lora.r) + critics
+    return written, 2 * TRAINED_PARAMETER * parameters * whole
 
 
 def _new_work(run: Run) -> tuple[int, int]:

@@ -110,6 +110,9 @@ class Engine(ABC):
     takes_weights: ClassVar[bool] = False
     """Whether :meth:`open` heeds ``model.weights``: what an online optimizer needs."""
 
+    in_trainers: ClassVar[bool] = True
+    """Whether each of several processes that train together can have one: it joins no processes of its own."""
+
     runs_rewards: ClassVar[bool] = False
     """Whether it can be opened on a sequence-classification checkpoint, for :meth:`rewards`."""
 

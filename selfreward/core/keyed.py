@@ -32,7 +32,7 @@ from selfreward.core.records import (
 from selfreward.core.rollouts import Rollouts
 from selfreward.core.rounds import Choice, Round
 from selfreward.core.sieve import Sieve
-from selfreward.core.stages import TrainingContext, TrainingSet
+from selfreward.core.stages import NO_CRITIC, TrainingContext, TrainingSet
 from selfreward.core.step import Step
 from selfreward.core.store import Artifact, Key
 
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
     from selfreward.core.run import Run
 
 T = TypeVar("T")
-
-
-NO_CRITIC = "head"
-"""What ``optimizer.critic`` says where the value is a head on the policy."""
 
 
 class KeyedStage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ class Plan:
         each = getattr(config, "votes", 1) if stage.name == "judgements" else 1
         completions = rows * each if stage.model and rows is not None else 0 if not stage.model else None
         tokens = None if completions is None else completions * getattr(config, "max_new_tokens", 0)
+        if stage.name == "model" and stage.round.online and rows is not None:
+            completions, tokens = _online(stage, rows)
         model = stage.model.name if stage.model else stage.round.makes if stage.name == "model" else "-"
         what = f"{stage.name.replace('_', ' ')}: {stage.choice.name}"
         self.steps.append(Step(stage.round.folder, what, model, rows, completions, tokens, artifact.reused))
@@ -72,6 +75,16 @@ class Plan:
             f"\nto do: {len(to_do)} of {len(self.steps)} steps, at most {completions:,} completions and {tokens:,} new "
             f"tokens, {self.models} checkpoints of {size / 1e6:,.1f} MB = {self.models * size / 1e9:,.2f} GB"
         )
+
+
+def _online(stage: KeyedStage, prompts: int) -> tuple[int, int]:
+    """What an online optimizer writes while it trains: answers, and the verdicts on them where a model judges."""
+    how, judge = stage.round.sampler.config, stage.round.judge
+    answers = math.ceil(prompts * getattr(how, "n", 1) * getattr(stage.choice.config, "epochs", 1))
+    asks = hasattr(judge.config, "max_new_tokens") and getattr(judge.plugin.load(), "uses_model", False)
+    verdicts = answers * getattr(judge.config, "votes", 1) if asks else 0
+    tokens = answers * getattr(how, "max_new_tokens", 0) + verdicts * getattr(judge.config, "max_new_tokens", 0)
+    return answers + verdicts, tokens
 
 
 def _number(value: int | None) -> str:

@@ -40,7 +40,7 @@ def preflight(run: Run) -> None:
         problems += _second_models(run, rounds)
         for round in rounds:
             problems += _stage_problems(run, round, base, chat)
-            problems += _gradient_problems(round)
+            problems += _gradient_problems(round, run.options.launch.config)
             problems += _online_problems(run, round)
             problems += _reward_problems(run, round)
         for choice in run.config.lists["evaluators"]:
@@ -165,17 +165,38 @@ def _role_problems(rounds: list[Round]) -> list[str]:
     return problems
 
 
-def _gradient_problems(round: Round) -> Iterator[str]:
+def _layout(launch_config: str) -> str:
+    """``distributed_type`` of an ``accelerate`` config file."""
+    import yaml
+
+    config = yaml.safe_load(Path(launch_config).read_text(encoding="utf-8"))
+    return str((config or {}).get("distributed_type") or "NO")
+
+
+def _gradient_problems(round: Round, launch: str | None) -> Iterator[str]:
     """Policy gradients need the probability with which an answer was drawn: nothing may have been cut from it."""
     optimizer, how = round.optimizer.plugin.load(), round.sampler.config
     if not getattr(optimizer, "unfiltered", False):
         return
+    if launch and (layout := _layout(launch)) not in ("NO", "MULTI_GPU", "MULTI_CPU"):
+        yield (
+            f"launch.config={launch}: optimizer={round.optimizer.name} trains whole models or adapters in each "
+            f"process, not under {layout}: set launch.processes= without launch.config="
+        )
     top_p, top_k = getattr(how, "top_p", 1.0), getattr(how, "top_k", 0)
     if top_p != 1 or top_k:
         yield (
             f"optimizer={round.optimizer.name} takes the probability of each answer, and with sampler.top_p={top_p:g} "
             f"sampler.top_k={top_k} answers are drawn from a part of the distribution only: set sampler.top_p=1 "
             "sampler.top_k=0"
+        )
+    writer = getattr(how, "model", "policy")
+    start = "policy" if round.online else round.optimizer.config.init_from
+    if writer != start:
+        yield (
+            f"sampler.model={writer}: optimizer={round.optimizer.name} takes the probability of each answer under the "
+            f"model that wrote it, which is "
+            + ("the one in training: set sampler.model=policy" if round.online else f"optimizer.init_from={start}")
         )
     if getattr(how, "temperature", 1.0) == 0:
         yield f"optimizer={round.optimizer.name} learns from answers that differ: set sampler.temperature above 0"
@@ -190,6 +211,11 @@ def _online_problems(run: Run, round: Round) -> Iterator[str]:
         yield (
             f"optimizer={name} samples while it trains, and engine={run.choices['engine'].name} cannot run weights "
             "that are in no file: use engine=transformers or engine=vllm"
+        )
+    elif run.options.launch.processes > 1 and not run.choices["engine"].plugin.load().in_trainers:
+        yield (
+            f"optimizer={name} has an engine in each of launch.processes={run.options.launch.processes}, and engine="
+            f"{run.choices['engine'].name} would join them as processes of its own: use engine=transformers"
         )
     if not getattr(round.sampler.plugin.load(), "uses_model", False):
         yield f"optimizer={name} trains on its own answers, and sampler={round.sampler.name} has none: sampler=nucleus"

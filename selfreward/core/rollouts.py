@@ -29,8 +29,8 @@ class Rollouts:
         self._run, self._round, self._start = run, round, start
         self._sampler, self._judge = round.sampler.build(), round.judge.build()
         self.n = int(getattr(round.sampler.config, "n", 1))
-        self._judges_own = judge_model(run, round) is not None and run.judge_room is run.room
-        self._judge_room = EngineRoom(run.choices["engine"]) if self._judges_own else run.judge_room
+        shared = judge_model(run, round) is not None and _judges_room(run, round) is run.room
+        self._judge_room = EngineRoom(run.choices["engine"]) if shared else _judges_room(run, round)
 
     @staticmethod
     def identity(run: Run, round: Round) -> dict[str, Any]:
@@ -89,4 +89,9 @@ def judge_model(run: Run, round: Round) -> ModelRef | None:
     """The model that judges the round; None where the judge runs none."""
     if not getattr(round.judge.plugin.load(), "uses_model", False):
         return None
-    return run.judge_room.ref(run.role(getattr(round.judge.config, "model", "policy")))
+    return _judges_room(run, round).ref(run.role(getattr(round.judge.config, "model", "policy")))
+
+
+def _judges_room(run: Run, round: Round) -> EngineRoom:
+    """The loop's judge may have an engine of its own."""
+    return run.judge_room if round.name == "loop" else run.room

@@ -203,8 +203,8 @@ class Run:
         """The judge that evaluators ask: the loop's own where it asks a language model, else ``evaluation.judge``."""
         own = self.choices["judge"]
         judge = own.plugin.load()
-        asks = getattr(judge, "uses_model", False) and not getattr(judge, "uses_rewards", False)
-        return own if asks else self.options.evaluation.judge
+        numbers = getattr(judge, "uses_rewards", False) or hasattr(own.config, "reference")  # no words, no verdicts
+        return own if getattr(judge, "uses_model", False) and not numbers else self.options.evaluation.judge
 
     # ------------------------------------------------------------------ roles
 

@@ -229,6 +229,10 @@ class TrainingContext:
     """(conversation, reply) of the data's demonstrations, on which a reward model's mean is made 0."""
 
 
+NO_CRITIC = "head"
+"""What ``optimizer.critic`` says where the value function is no model of its own, but a head on the policy."""
+
+
 @dataclass
 class OptimizerConfig:
     """Options every optimizer has."""

@@ -88,12 +88,17 @@ REFUSED = {
     "judge=reward_model": r"judge.model=reward: no reward model plays this role in iter-01",
     "judge=llm_cot judge.model=R7": r"judge.model=R7: no model plays this role",
     "optimizer.critic=reward": r"optimizer.critic=reward: no model plays this role in iter-01",
+    "sampler.model=base": r"sampler.model=base: optimizer=ppo .* set sampler.model=policy",
+    "selector=scored optimizer.init_from=base": r"sampler.model=policy: .* which is optimizer.init_from=base",
+    "engine=vllm launch.processes=2": r"launch.processes=2, and engine=vllm would join them",
+    "launch.config=fsdp.yaml": r"launch.config=fsdp.yaml: optimizer=ppo .* not under FSDP",
     "selector=best_worst": r"selector=best_worst writes preferences, optimizer=ppo reads prompts or scored",
 }
 
 
 @pytest.mark.parametrize("overrides", REFUSED, ids=REFUSED)
 def test_what_cannot_work_is_refused_with_the_mend(overrides):
+    Path("fsdp.yaml").write_text("distributed_type: FSDP\n")
     changed = {change.split("=")[0] for change in overrides.split()}
     kept = [o for o in ONLINE if not {o.split("=")[0], o.split(".")[0]} & changed]
     with pytest.raises(UserError, match=REFUSED[overrides]):

@@ -73,6 +73,7 @@ class VllmEngine(Engine):
     """See the module's docstring."""
 
     takes_weights = True
+    in_trainers = False  # a driver of torch.distributed itself, it would end the process group of the trainers
 
     def __init__(self, config: VllmConfig) -> None:
         super().__init__(config)

@@ -72,9 +72,10 @@ class ActorCritic(nn.Module):
         reading, hidden = read(self.policy, sequences, self.temperature, self._entropy)
         if self.critic is not None:
             hidden = self.critic(**_inputs(sequences), use_cache=False).last_hidden_state
-        values = self.value_head(_before_answers(hidden, sequences).to(self.value_head.weight.dtype))[..., 0]
+        with torch.autocast(hidden.device.type, enabled=False):  # in bfloat16 a value has three digits
+            values = self.value_head(_before_answers(hidden, sequences).float())[..., 0]
         imitation = _imitation(self.policy, demonstrations) if demonstrations else None
-        return Reading(reading.logprobs, reading.entropy, values.float(), imitation)
+        return Reading(reading.logprobs, reading.entropy, values, imitation)
 
     def reference(self, sequences: Sequences) -> Tensor:
         """The policy's log-probabilities with its adapters off: of LoRA, the model that training began from."""

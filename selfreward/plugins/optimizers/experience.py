@@ -105,6 +105,11 @@ class Reader:
                     f"sampler.n={rollouts.n}: policy gradients take them all"
                 )
             for candidate in group.candidates:
+                if candidate.text and not candidate.token_ids:
+                    raise StageError(
+                        f"the sampler gave an answer to prompt {group.prompt.prompt_id} without its token_ids: policy "
+                        "gradients learn from the tokens that were sampled"
+                    )
                 score, cut = self.missing_eos, candidate.finish_reason == "length"
                 if self._asks(candidate):
                     judgement = next(said)

@@ -15,7 +15,8 @@ not shifted; advantages are whitened; Adam's epsilon is 1e-5; the value function
 
 Trained on prompts (``selector=prompts``, its partner), it answers and asks the judge itself. Trained on scored answers
 (``selector=scored``), it learns from those: their log-probabilities under the start, which sampled them, are computed
-once, so that the ratio corrects for what the policy has become since.
+once, so that the ratio corrects for what the policy has become since. ``reward`` is then what the stored answers have,
+and no measure of the policy.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from peft import get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from selfreward import ModelRef, TrainingContext
+from selfreward import Chat, ModelRef, StageError, TrainingContext
 from selfreward.plugins.optimizers.actor_critic import ActorCritic
 from selfreward.plugins.optimizers.ppo_options import PpoConfig
-from selfreward.plugins.optimizers.trl_trainer import load_model, lora_config
+from selfreward.plugins.optimizers.trl_trainer import load_model, lora_config, set_dropout
 
 
 def load_actor_critic(context: TrainingContext, config: PpoConfig) -> ActorCritic:
@@ -25,7 +25,7 @@ def load_actor_critic(context: TrainingContext, config: PpoConfig) -> ActorCriti
         policy.enable_input_require_grads()
     lora = lora_config(context.start, policy)
     policy = get_peft_model(policy, lora) if lora else policy
-    critic, head = _critic(context.critic) if context.critic else (None, None)
+    critic, head = _critic(context.critic, context.start.chat(), config) if context.critic else (None, None)
     model = ActorCritic(policy, critic, context.temperature, config.entropy_coef > 0)
     if head is not None:
         with torch.no_grad():
@@ -33,8 +33,26 @@ def load_actor_critic(context: TrainingContext, config: PpoConfig) -> ActorCriti
     return model
 
 
-def _critic(start: ModelRef) -> tuple[nn.Module, torch.Tensor | None]:
-    """A value model's trunk, and its head where it begins as a reward model."""
+def _critic(start: ModelRef, chat: Chat, config: PpoConfig) -> tuple[nn.Module, torch.Tensor | None]:
+    """A value model's trunk, and its head where it begins as a reward model.
+
+    Raises:
+        StageError: the policy's tokens are no tokens of its.
+    """
+    trunk, head = _trunk(start)
+    set_dropout(trunk, config.dropout)
+    size, wanted = trunk.config.get_text_config().vocab_size, len(chat.tokenizer)
+    if size < wanted:
+        raise StageError(
+            f"optimizer.critic={start.name} knows {size} tokens and the policy {wanted}: take a critic with the "
+            "policy's tokenizer, or optimizer.critic=head"
+        )
+    if config.gradient_checkpointing:
+        trunk.gradient_checkpointing_enable({"use_reentrant": False})
+    return trunk, head
+
+
+def _trunk(start: ModelRef) -> tuple[Any, torch.Tensor | None]:
     architectures = AutoConfig.from_pretrained(start.path).architectures or [""]
     details: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
     if not architectures[0].endswith("ForSequenceClassification"):

@@ -54,7 +54,7 @@ class PpoConfig(OptimizationOptions):
     score_scaling: ScoreScaling = ScoreScaling.running
     """running: scores over their SD so far, no shift; start: less mean, over SD, of the first batch's; none."""
     score_clip: float = option(10.0, ge=0)
-    """Scaled scores are clipped to plus or minus this; 0 = off."""
+    """Scores further from their mean than so many SDs are clipped, where they are scaled; 0 = off."""
     whiten_advantages: bool = True
     """Shift and scale a batch's advantages to mean 0 and variance 1."""
     missing_eos: float | None = option(-1.0)

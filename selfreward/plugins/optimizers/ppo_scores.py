@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from selfreward import StageError
@@ -53,6 +52,12 @@ def take_scores(
     mean = total / count
     variance = max(0.0, squares / count - mean**2)
     flat = variance <= 1e-12 * max(1.0, mean**2)
+    if flat and not state.batch and config.missing_eos is not None and counted["cut_off"] == counted["answers"] > 0:
+        raise StageError(
+            f"all {count:.0f} answers were cut off at the token limit and none was judged ({where}); {state.so_far()}; "
+            "ways out: raise sampler.max_new_tokens, or let the judge score what is there "
+            "(optimizer.missing_eos=null)"
+        )
     if flat and not state.batch:
         raise StageError(
             f"all {count:.0f} answers of the first batch have the same score, {mean:g}: there is nothing to prefer; "
@@ -67,11 +72,22 @@ def take_scores(
 
 
 def _scaled(scores: Tensor, state: State, config: PpoConfig, sums: tuple[float, float, float]) -> Tensor:
+    """Outliers are clipped by how far they lie from the mean; clipping the scores themselves would make all alike."""
     kind = config.score_scaling
-    if kind is ScoreScaling.running or (kind is ScoreScaling.start and not state.scores[0]):
+    if kind is ScoreScaling.none:
+        return scores
+    if kind is ScoreScaling.running or not state.scores[0]:
         state.scores = [old + new for old, new in zip(state.scores, sums, strict=True)]
-    if kind is not ScoreScaling.none:
-        count, total, squares = state.scores
-        sd = math.sqrt(max(squares / count - (total / count) ** 2, 1e-16))
-        scores = (scores - (total / count if kind is ScoreScaling.start else 0.0)) / sd
-    return torch.clamp(scores, -config.score_clip, config.score_clip) if config.score_clip else scores
+    mean, sd = scale(state)
+    deviations = (scores - mean) / sd
+    if config.score_clip:
+        deviations = deviations.clamp(-config.score_clip, config.score_clip)
+    return deviations if kind is ScoreScaling.start else deviations + mean / sd
+
+
+def scale(state: State) -> tuple[float, float]:
+    """Mean and standard deviation of the scores that scaling knows; 0 and 1 where it knows none."""
+    count, total, squares = state.scores
+    if not count:
+        return 0.0, 1.0
+    return total / count, math.sqrt(max(squares / count - (total / count) ** 2, 1e-16))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class State:
     """Everything but weights and AdamW's moments."""
 
+    processes: int = 1
     batch: int = 0
     """Batches done."""
     steps: int = 0

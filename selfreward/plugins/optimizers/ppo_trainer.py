@@ -1,8 +1,9 @@
 """PPO's loop: answer, score, judge what each token was worth, and take clipped steps.
 
-A batch depends on seed, batch number and weights alone, so training that is killed goes on from its last whole
-checkpoint and ends with the bytes of one that was not. Several processes (DDP) have a share of each batch's prompts and
-an engine of their own; sums over tokens are taken over all of them, so that they learn what one process would.
+A batch depends on seed, batch number, processes and weights alone, so training that is killed goes on from its last
+whole checkpoint and ends with the bytes of one that was not. Several processes (DDP) have a share of each batch's
+prompts and an engine of their own; sums over tokens are taken over all of them, so a step on the same answers is the
+same step. Which answers meet in a step depends on the number of processes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from selfreward.plugins.optimizers.ppo_batches import Batches
 from selfreward.plugins.optimizers.ppo_loss import explained_variance, policy_loss, value_loss
 from selfreward.plugins.optimizers.ppo_models import load_actor_critic, load_reference
 from selfreward.plugins.optimizers.ppo_options import PpoConfig
-from selfreward.plugins.optimizers.ppo_scores import take_scores
+from selfreward.plugins.optimizers.ppo_scores import scale, take_scores
 from selfreward.plugins.optimizers.ppo_state import State, read_checkpoint, write_checkpoint
 from selfreward.plugins.optimizers.processes import totals
 from selfreward.plugins.optimizers.replay import open_replay
@@ -61,8 +62,9 @@ class PpoTrainer:
     """One training. Figures are of the whole batch, over all processes."""
 
     def __init__(self, training: TrainingSet, context: TrainingContext, config: PpoConfig) -> None:
-        self.context, self.config, self.state = context, config, State(beta=config.beta)
+        self.context, self.config = context, config
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.state = State(processes=self.accelerator.num_processes, beta=config.beta)
         self._check_layout()
         self.chat = context.start.chat()
         reader = Reader(self.chat, self._longest(), config.missing_eos)
@@ -80,7 +82,7 @@ class PpoTrainer:
         if self.accelerator.distributed_type not in known:
             raise StageError(
                 f"optimizer=ppo trains whole models on every GPU (DDP), not under {self.accelerator.distributed_type}: "
-                "take adapters (model.lora.r=16), or launch.processes= without launch.config="
+                "set launch.processes= without launch.config="
             )
         self.per_pass = rows_per_pass(self.config)
         self.per_step = self.config.batch_size // self.world
@@ -123,6 +125,11 @@ class PpoTrainer:
             with cpu_threads(config.threads, self.bare.policy):
                 self.batches.remember(self._weigh)
         found = read_checkpoint(context.work, self._trained(), self.adamw.optimizer, self.accelerator)
+        if found and found.processes != self.world:
+            raise StageError(
+                f"training was begun by {found.processes} processes, which share batches in their own way, and cannot "
+                f"go on with {self.world}: set launch.processes={found.processes}, or delete {context.work}"
+            )
         if found:
             self.state = found
             self._show(found.logs[-1])
@@ -168,7 +175,8 @@ class PpoTrainer:
                 now[rows, :width], values[rows, :width] = reading.logprobs, reading.values
                 reference[rows, :width] = self._reference(sequences)
         if not self.state.batch:
-            values += self._begin_values(batch, values)
+            values = self._begin_values(batch, values)
+        behaviour = self._behaviour(batch, now)
         kl = (now - reference) * batch.mask
         rewards = token_rewards(batch.scores, kl, batch.mask, self.state.beta)
         advantages, returns = generalised_advantages(rewards, values, batch.mask, self.config.gamma, self.config.lam)
@@ -176,22 +184,27 @@ class PpoTrainer:
             count, total, squares = self._sum(batch.mask.sum(), advantages.sum(), (advantages**2).sum())
             mean = total / count
             advantages = whiten(advantages, mean, max(0.0, squares / count - mean**2), batch.mask)
-        return Thought(self._behaviour(batch, now), values, kl, advantages, returns)
+        # stored answers are the start's: weighed by the ratio, their mean is the policy's KL, and not one to the start
+        return Thought(behaviour, values, (now - behaviour).exp() * kl, advantages, returns)
 
     def _reference(self, sequences: Any) -> Tensor:
         if self.reference is None:
             return self.bare.reference(sequences)
         return read(self.reference, sequences, self.context.temperature, False)[0].logprobs
 
-    def _begin_values(self, batch: Batch, values: Tensor) -> float:
-        """Let the value function begin at the mean score; by how much that lifts it."""
+    def _begin_values(self, batch: Batch, values: Tensor) -> Tensor:
+        """Let the value function begin at the mean score, in its scale; the values it has then."""
+        shrink = 1 / scale(self.state)[1]  # a reward model's head is in the judge's points
+        self.bare.value_head.weight.mul_(shrink)
+        self.bare.value_head.bias.mul_(shrink)
+        values = values * shrink
         has = batch.mask.sum(1) > 0
         answers, scores, tokens, total = self._sum(
             has.sum(), batch.scores.sum(), batch.mask.sum(), (values * batch.mask).sum()
         )
         lift = scores / answers - total / tokens
         self.bare.value_head.bias.add_(lift)
-        return lift
+        return values + lift
 
     def _behaviour(self, batch: Batch, now: Tensor) -> Tensor:
         """Log-probabilities under the policy that sampled: this one, or the start for stored answers."""
@@ -308,7 +321,8 @@ class PpoTrainer:
         reading: Reading = self.model(sequences, replayed[0] if replayed else None)
         mask = sequences.mask
         policy = policy_loss(reading.logprobs, old, advantages, mask, config.clip, tokens)
-        assert reading.values is not None and reading.entropy is not None
+        assert reading.values is not None
+        assert reading.entropy is not None
         value = value_loss(reading.values, values, returns, mask, config.value_clip, tokens)
         entropy = (reading.entropy * mask).sum()
         loss = policy.loss + config.value_coef * value - config.entropy_coef * entropy / tokens

@@ -322,12 +322,12 @@ def load_model(model: ModelRef, dropout: float = 0.0, auto_class: Any = None, **
     loaded = (auto_class or AutoModelForCausalLM).from_pretrained(
         model.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, **details
     )
-    if not _set_dropout(loaded, dropout) and dropout:
+    if not set_dropout(loaded, dropout) and dropout:
         raise StageError(f"optimizer.dropout={dropout}: {type(loaded).__name__} has no dropout; set it to 0")
     return loaded
 
 
-def _set_dropout(model: PreTrainedModel, share: float) -> int:
+def set_dropout(model: PreTrainedModel, share: float) -> int:
     """Set every dropout in the modules, not in the config that is saved; returns how many there are."""
     import torch
 

@@ -219,7 +219,9 @@ def uneven(candidate, _):
     return float(sum(candidate.token_ids) % 10)
 
 
-SMALL = PpoConfig(lr=1e-3, rollouts=4, batch_size=8, epochs=3, ppo_epochs=2, missing_eos=None, checkpoint_steps=0, stop_kl=0.0)
+SMALL = PpoConfig(
+    lr=1e-3, rollouts=4, batch_size=8, epochs=3, ppo_epochs=2, missing_eos=None, checkpoint_steps=0, stop_kl=0.0
+)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +368,48 @@ def test_equal_scores_later_on_are_passed_over(asked, online, update):
     figures = update(Ppo(SMALL), asked(*"abcdefgh"), made)
     assert figures["flat_batches"] == 5
     assert figures["steps"] == 4
+
+
+def test_all_answers_cut_off_is_told_as_such(asked, online, update):
+    with pytest.raises(StageError, match=r"all 16 answers were cut off .* raise sampler.max_new_tokens"):
+        update(Ppo(replace(SMALL, missing_eos=-1.0)), asked(*"abcdefgh"), online(uneven, max_new_tokens=2))
+
+
+def test_a_sampler_that_gives_no_tokens_is_told(asked, online, update):
+    made = online(uneven)
+    sample = made.rollouts.sample
+
+    def without_tokens(*given):
+        groups = sample(*given)
+        for group in groups:
+            group.candidates[:] = [replace(c, token_ids=[]) for c in group.candidates]
+        return groups
+
+    made.rollouts.sample = without_tokens
+    with pytest.raises(StageError, match="without its token_ids"):
+        update(Ppo(SMALL), asked(*"abcdefgh"), made)
+
+
+@pytest.mark.parametrize("scores", [[5.0] * 9 + [4.0], [1000.0, 1000.1, 1000.3], [0.9, 0.8]])
+@pytest.mark.parametrize("scaling", [ScoreScaling.running, ScoreScaling.start])
+def test_clipping_outliers_leaves_the_order_of_scores_that_lie_close_together(scores, scaling):
+    """Scores far from 0 beside their spread are what judges give."""
+    from collections import Counter
+
+    import torch
+    from accelerate import Accelerator
+
+    from selfreward.plugins.optimizers.experience import Answer, pack
+    from selfreward.plugins.optimizers.ppo_scores import take_scores
+    from selfreward.plugins.optimizers.ppo_state import State
+
+    batch = pack([Answer([1], [2], score) for score in scores], Counter(answers=len(scores)), "cpu")
+    figures = take_scores(batch, State(), PpoConfig(score_scaling=scaling), Accelerator(cpu=True), "batch 1 of 1")
+    given = torch.tensor(scores, dtype=torch.float64)
+    sd = given.std(correction=0)
+    shift = given.mean() if scaling is ScoreScaling.start else 0.0
+    assert batch.scores.tolist() == pytest.approx(((given - shift) / sd).tolist(), rel=2e-3, abs=2e-3)
+    assert figures["reward_sd"] == pytest.approx(sd.item(), rel=1e-3)
 
 
 def test_answers_that_do_not_fit_are_refused_when_none_does(scored, spell, context, update):
