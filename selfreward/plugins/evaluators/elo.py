@@ -21,14 +21,13 @@ Rubin 1981 (the bootstrap); library: evalica.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfreward import EvaluationContext, FileContext, Metric, option
+from selfreward import EvaluationContext, Metric, option
 from selfreward.plugins.evaluators.compare_pairs import judge_of
 from selfreward.plugins.evaluators.winner import WinnerConfig, WinnerEvaluator
 
@@ -59,12 +58,6 @@ class Elo(WinnerEvaluator):
     name = "elo"
     uses_policies = True
     config: EloConfig
-
-    def problems(self, context: FileContext) -> list[str]:
-        """Whether the library is there, and winners can be found."""
-        installed = importlib.util.find_spec("evalica")
-        missing = [] if installed else ["elo needs evalica: pip install 'selfreward[elo]'"]
-        return [*missing, *super().problems(context)]
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """``rating`` and ``win_rate`` of every policy, and of this model how well the verdicts could be read."""

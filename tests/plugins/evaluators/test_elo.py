@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -199,7 +198,7 @@ def test_a_judge_rates_too(group: Callable[..., Any], context: Callable[..., Any
 # ------------------------------------------------------------------------------------------------------ what is refused
 
 
-def test_problems(context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems(context: Callable[..., Any]) -> None:
     assert Elo(EloConfig()).problems(context()) == []
     assert "elo: by=truth, but this data has no ground truth" in Elo(EloConfig(By.truth)).problems(context())[0]
     assert "scores one answer" in Elo(EloConfig(By.pair, rubric="additive")).problems(context())[0]
@@ -207,5 +206,3 @@ def test_problems(context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) 
     assert list(cross_problems(EloConfig(By.truth, judge_model="judge"), "elo"))
     assert list(range_problems(EloConfig(bootstrap=10), "elo"))
     assert all(option_docs(EloConfig)[name] for name in vars(EloConfig()))
-    monkeypatch.setitem(sys.modules, "evalica", None)
-    assert Elo(EloConfig()).problems(context()) == ["elo needs evalica: pip install 'selfreward[elo]'"]

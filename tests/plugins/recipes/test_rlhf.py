@@ -48,3 +48,23 @@ def test_data_without_comparisons_is_refused():
     run = Run(run_config(["recipe=rlhf"]))
     with pytest.raises(UserError, match=r"data\.ranked=0\.5"):
         list(run.choices["recipe"].build().rounds(run.loop_round(), 1, Rows()))
+
+
+@pytest.mark.parametrize(
+    ("reader", "file"),
+    [
+        ("hh_rlhf", "hh_rlhf/harmless-base_test.jsonl.gz"),
+        ("oasst", "oasst/oasst1_en-validation.jsonl.gz"),
+        ("pandalm", "pandalm"),
+    ],
+)
+def test_any_format_of_comparisons_will_do(reader, file, shared_data):
+    path = shared_data / file
+    path = next(path.glob("*.json*")) if path.is_dir() else path
+    made = rounds(f"data={reader}", f"data.path={path}", "data.ranked=0.5")
+    assert [r.makes for r in made] == ["sft", "R1", "M1"]
+    data = Run(run_config([f"data={reader}", f"data.path={path}", "data.ranked=0.5"])).data
+    ranked = data.split("ranked", 0)
+    assert len(ranked) > 50
+    assert all(len({c.rank for c in row.candidates}) > 1 for row in ranked)
+    assert not {r.prompt.prompt_id for r in ranked} & {r.prompt.prompt_id for r in data.split("ift", 0)}
