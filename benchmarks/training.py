@@ -44,8 +44,9 @@ from selfreward.plugins.optimizers.preference import Dpo, DpoConfig
 from selfreward.plugins.optimizers.trl_trainer import Schedule
 
 IMPORTS = [
-    "torch._dynamo", "trl.trainer.dpo_trainer", "selfreward.plugins.optimizers.ppo_trainer",
-    "transformers.models.llama.modeling_llama", "benchmarks.bare_loops",
+    "torch._dynamo", "trl.trainer.dpo_trainer", "transformers.models.llama.modeling_llama",
+    "selfreward.plugins.optimizers.ppo_trainer", "selfreward.plugins.optimizers.preference", "benchmarks.figures",
+    "benchmarks.laps", "benchmarks.plain_scripts", "benchmarks.bare_loops",
 ]  # fmt: skip
 M0 = Path(str(micro.__file__)).parent / "m0"
 SEED = 0

@@ -145,6 +145,10 @@ def selfreward_optimizers() -> Iterable[Plugin]:
     ``update(training, context)`` trains from ``context.start``, saves a checkpoint (safetensors, config, tokenizer)
     into ``context.out`` and returns figures. It is never called with an empty training set.
 
+    With ``reads = Instruction`` it is trained on prompts alone and makes its own answers: ``context.rollouts`` samples
+    with the weights it is given, and has the answers scored by the round's judge, whichever it is. With ``makes =
+    "reward"`` what it saves is a sequence classifier that takes the role ``reward``.
+
     Example::
 
         class Copy(Optimizer):
