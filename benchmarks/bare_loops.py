@@ -1,7 +1,8 @@
-"""What a training is without a trainer: PPO and DPO as plain PyTorch loops, on the same arithmetic as the optimizers.
+"""What a training is without a trainer: PPO and DPO as plain PyTorch loops, with the arithmetic of the optimizers.
 
 Rows come as token ids and in the batches that the optimizers draw, so that both must end with the same weights. Nothing
-is logged, checked, resumed or shared between processes.
+is logged, checked, resumed or shared between processes. PPO's head reads the answers alone; DPO's reads all positions,
+since that is what ``model(...).logits`` does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TEMPERATURE = 1.0
 
 def load(path: Path) -> Any:
     """The weights in float32."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     model.config.use_cache = False
     return model.to(DEVICE)
 
@@ -194,7 +195,7 @@ class BarePpo:
         now, reference, values = self.before(rows)
         if first:
             lift = scores.mean() - (values * mask).sum() / mask.sum()
-            self.head.bias += lift
+            self.head.bias.add_(lift)
             values += lift
         rewards, ends = -options.beta * (now - reference) * mask, mask.sum(1).long() - 1
         rewards[range(len(rows)), ends] += scores

@@ -89,11 +89,13 @@ def read(model: Any, sequences: Sequences, temperature: float, entropy: bool) ->
 
     The entropy carries a gradient only where it is asked for: that takes two more copies of the logits.
     """
-    width = sequences.mask.shape[1]
+    length, width = sequences.ids.shape[1], sequences.mask.shape[1]
+    before = torch.arange(length - width - 1, length - 1, device=sequences.ids.device)
     # the model's own head, since some scale or cap their logits; only where an answer's token is predicted
-    output = model(**_inputs(sequences), use_cache=False, output_hidden_states=True, **_keep(model, width + 1))
-    logits = output.logits[:, -width - 1 : -1].float() / temperature
-    logs = logits.log_softmax(-1)
+    kept = {"logits_to_keep": before} if _keeps(model) else {}
+    output = model(**_inputs(sequences), use_cache=False, output_hidden_states=True, **kept)
+    logits = output.logits if kept else output.logits[:, before]
+    logs = (logits.float() / temperature).log_softmax(-1)
     logprobs = logs.gather(-1, sequences.answers[..., None])[..., 0]
     spread = _entropy(logs, entropy) if torch.is_grad_enabled() else None
     return Reading(logprobs, spread), output.hidden_states[-1]
@@ -106,9 +108,9 @@ def _entropy(logs: Tensor, gradient: bool) -> Tensor:
         return torch.stack([-some.exp().mul_(some).sum(-1) for some in logs])
 
 
-def _keep(model: Any, columns: int) -> dict[str, int]:
+def _keeps(model: Any) -> bool:
     forward = (model.get_base_model() if isinstance(model, PeftModel) else model).forward
-    return {"logits_to_keep": columns} if "logits_to_keep" in inspect.signature(forward).parameters else {}
+    return "logits_to_keep" in inspect.signature(forward).parameters
 
 
 def _inputs(sequences: Sequences) -> dict[str, Tensor]:

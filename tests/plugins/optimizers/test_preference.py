@@ -166,6 +166,23 @@ def test_the_reference_is_without_dropout(rows, context, update):
     assert first[1] != pytest.approx(math.log(2), abs=1e-3)
 
 
+def test_the_head_reads_the_answers_alone(rows, sequences, context, update, monkeypatch):
+    from trl.trainer import utils
+
+    head, read = utils._ChunkedLogProbFunction, []
+
+    class Heard:
+        @staticmethod
+        def apply(hidden, *given):
+            read.append(len(hidden))
+            return head.apply(hidden, *given)
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", Heard)
+    update(Dpo(DpoConfig(epochs=1, batch_size=3)), rows, context())
+    tokens = sum(len(chosen) + len(rejected) for _, chosen, rejected in sequences)
+    assert read == [tokens, tokens]  # by the reference, and in the step
+
+
 def test_training_prefers_the_chosen_and_repeats_to_the_byte(pair, context, update):
     rows = [pair(f"say:{n}", "yes" * (n % 4 + 1), "no" * (n % 3 + 1)) for n in range(24)]
     options, made = DpoConfig(lr=3e-3, epochs=4, batch_size=8, nll=0.2), [context(), context()]
