@@ -52,7 +52,7 @@ IMPORTS = [
 M0 = Path(str(micro.__file__)).parent / "m0"
 SEED = 0
 PER_PROMPT = 4
-PPO = PpoConfig(lr=1e-4, schedule=Schedule.constant, rollouts=4, batch_size=8, stop_kl=0)
+PPO = PpoConfig(lr=1e-4, schedule=Schedule.constant, rollouts=2, batch_size=4, stop_kl=0)
 SAME = 1e-3
 """How far weights of the same work may be apart, as a share of how far training has moved them."""
 
@@ -69,13 +69,14 @@ class Size:
     longest: int
     """Tokens of the longest answer."""
     rounds: int
+    """Of dpo; ppo, whose trainings are shorter, takes twice as many."""
 
     def dpo(self) -> DpoConfig:
         """The options of ``optimizer=dpo``."""
         return DpoConfig(lr=1e-4, schedule=Schedule.constant, batch_size=self.batch)
 
 
-FULL, QUICK = Size(64, 4, 8, 512, 5), Size(16, 2, 4, 128, 2)
+FULL, QUICK = Size(64, 4, 4, 512, 5), Size(16, 2, 2, 128, 2)
 
 
 @dataclass
@@ -133,8 +134,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start"
         apart(make_model, start)
-        ppo, ppo_loop = in_turn((our_ppo, bare_ppo), start, size)
-        dpo, dpo_loop, trl_dpo = in_turn((our_dpo, bare_dpo, their_dpo), start, size)
+        ppo, ppo_loop = in_turn((our_ppo, bare_ppo), start, size, 2 * size.rounds)
+        dpo, dpo_loop, trl_dpo = in_turn((our_dpo, bare_dpo, their_dpo), start, size, size.rounds)
     steps, whole = ("step one", "step last"), ("begin", "end")
     figures = [
         *compare("ppo step over a bare PyTorch loop", ppo, ppo_loop, whole, 1.05, 1.1),
@@ -144,10 +145,10 @@ def main() -> int:
     return report(figures, given.json)
 
 
-def in_turn(trainings: Sequence[Train], start: Path, size: Size) -> list[list[Outcome]]:
+def in_turn(trainings: Sequence[Train], start: Path, size: Size, count: int) -> list[list[Outcome]]:
     """Every training in each round; the first two must end with the same weights."""
     rounds: list[list[Outcome]] = []
-    for number in range(size.rounds):
+    for number in range(count):
         rounds.append([])
         for train in trainings:
             out = start.parent / f"{train.__name__}-{number}"

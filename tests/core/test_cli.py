@@ -89,9 +89,9 @@ WRONG = {
     "evaluation.judge.votes=0": "evaluation.judge.votes=0 is out of range: it must be at least 1",
     "sampler.temperature=0": "sampler: n=4 answers at temperature=0 are all the same",
     # groups
-    "judge=null": "judge=null: takes one name, judge=NAME (ensemble, human_rank, length, llm_cot, ",
-    "~judge": "judge=NAME (ensemble, human_rank, length, llm_cot, ",
-    "judge=[random,length]": "random); a sweep is -m judge=A,B",
+    "judge=null": "judge=null: takes one name, judge=NAME (ensemble, human_rank, implicit, length, llm_cot, ",
+    "~judge": "judge=NAME (ensemble, human_rank, implicit, length, llm_cot, ",
+    "judge=[random,length]": "random, reward_model); a sweep is -m judge=A,B",
     "evaluators=null": "evaluators=null: takes a list of names",
     "data=jsonl": "data: path is not set; give a file of prompts and responses, data.path=FILE.jsonl",
     # what does not fit together

@@ -53,9 +53,10 @@ def flat(values: dict, above: str = "") -> dict:
 
 def option(config: object, path: str) -> object:
     """The value at a dotted path of a config dataclass, through the plugins chosen for nested rounds."""
+    chosen: object = None
     for name in path.split("."):
-        config = getattr(config, name)
-        config = getattr(config, "config", config)
+        chosen = getattr(chosen, name) if name == "name" and chosen is not None else getattr(config, name)
+        config = getattr(chosen, "config", chosen)
     return config
 
 
