@@ -176,6 +176,8 @@ def _rounds(folder: Path, config: Mapping[str, Any], metrics: list[dict[str, Any
     for name in sorted(found, key=place):
         init_from = _option(manifests[name].get("model", {}), "init_from", "policy")
         made, kind = makes[name]
+        if not made and "model" in manifests[name]:  # of a run before manifests said so: the n-th model trained
+            made, kind = (models[len(rounds)] if len(rounds) < len(models) else ""), "policy"
         start = policy if init_from == "policy" else init_from
         rounds.append(RoundFolder(folder / name, manifests[name], start, made, kind))
         policy = made if made and kind == "policy" else policy
