@@ -143,7 +143,7 @@ def spread_requests(count: int) -> list[Request]:
 
 def open_engine(model: ModelRef) -> Engine:
     """``engine=transformers`` on that model."""
-    from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+    from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 
     engine = TransformersEngine(TransformersConfig(max_batch_tokens=BUDGET, threads=1))
     engine.open(model)

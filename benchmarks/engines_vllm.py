@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figures import Figure, arguments, report
 from benchmarks.same_samples import micro_model, requests, running
 from selfreward import Request, Sampling
-from selfreward.plugins.engines.vllm import VllmConfig, VllmEngine
+from selfreward.plugins.engines.vllm.engine import VllmConfig, VllmEngine
 
 if TYPE_CHECKING:
     from vllm import LLM

@@ -42,7 +42,7 @@ from selfreward import (
     TrainingContext,
     TrainingSet,
 )
-from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 from selfreward.plugins.judges.llm_cot import LlmCot, LlmCotConfig
 from selfreward.plugins.judges.llm_expected import LlmExpected, LlmExpectedConfig
 from selfreward.plugins.micro import seeds

@@ -17,8 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks.figures import Figure, arguments, report
 from selfreward import Engine, Message, ModelRef, Request, Rubric, Sampling
-from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
-from selfreward.plugins.engines.vllm import VllmConfig, VllmEngine
+from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
+from selfreward.plugins.engines.vllm.engine import VllmConfig, VllmEngine
 from selfreward.plugins.micro import seeds
 from selfreward.plugins.micro.model import MicroModel, MicroModelConfig
 from selfreward.plugins.prompt_generators.self_instruct import ask

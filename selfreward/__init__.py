@@ -12,28 +12,29 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "chat": ["Chat"],
-    "data": ["Data"],
-    "engine": ["Completion", "Continuations", "Engine", "Likelihood", "Request", "Sampling"],
-    "errors": ["SelfRewardError", "StageError", "UserError"],
-    "events": ["Event"],
-    "hookspecs": ["hookimpl"],
-    "model": ["Dtype", "LoraOptions", "Model", "ModelConfig", "ModelRef"],
-    "options": ["option"],
-    "plugins": ["Plugin"],
-    "records": [
-        "AnsweredPrompt", "Candidate", "Demonstration", "Instruction", "JudgedPrompt", "Judgement", "Message",
-        "Preference", "Prompt", "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
+    "config.hookspecs": ["hookimpl"],
+    "config.registry": ["Plugin"],
+    "contracts.data": ["Data"],
+    "contracts.engine": ["Completion", "Continuations", "Engine", "Likelihood", "Request", "Sampling"],
+    "contracts.events": ["Event"],
+    "contracts.model": ["Dtype", "LoraOptions", "Model", "ModelConfig", "ModelRef"],
+    "contracts.options": ["option"],
+    "contracts.records": [
+        "AnsweredPrompt", "Candidate", "Demonstration", "Instruction", "JudgedPrompt", "Judgement", "Preference",
+        "Prompt", "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
     ],
-    "report": ["build_report"],
-    "rounds": ["Recipe", "Round", "RoundConfig"],
-    "rubric": ["Rubric"],
-    "stages": [
+    "contracts.rounds": ["Recipe", "Round", "RoundConfig"],
+    "contracts.stages": [
         "EvaluationContext", "Evaluator", "FileContext", "Filter", "Finding", "Judge", "Metric", "Monitor", "Optimizer",
         "OptimizerConfig", "PromptGenerator", "Rollouts", "Sampler", "Selector", "Severity", "Stage", "StageContext",
         "TextMetric", "TrainingContext", "TrainingSet",
     ],
-    "verdict": ["read_score"],
+    "errors": ["SelfRewardError", "StageError", "UserError"],
+    "report.page": ["build_report"],
+    "text.chat": ["Chat"],
+    "text.messages": ["Message"],
+    "text.rubric": ["Rubric"],
+    "text.verdict": ["read_score"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

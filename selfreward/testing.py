@@ -26,13 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selfreward.core.context import derive_seed
-from selfreward.core.data import Data
-from selfreward.core.engine import Completion, Continuations, Likelihood, Request
-from selfreward.core.model import ModelConfig
-from selfreward.core.options import cross_problems, option_rows, range_problems
-from selfreward.core.plugins import Plugin
-from selfreward.core.records import (
+from selfreward.core.config.registry import Plugin
+from selfreward.core.contracts.data import Data
+from selfreward.core.contracts.engine import Completion, Continuations, Likelihood, Request
+from selfreward.core.contracts.model import ModelConfig
+from selfreward.core.contracts.options import cross_problems, option_rows, range_problems
+from selfreward.core.contracts.records import (
     AnsweredPrompt,
     Candidate,
     Demonstration,
@@ -44,8 +43,9 @@ from selfreward.core.records import (
     TrainingRow,
     digest,
 )
-from selfreward.core.rubric import Rubric, find_rubric
-from selfreward.core.stages import Filter, Judge, PromptGenerator, Sampler, Selector, Stage
+from selfreward.core.contracts.stages import Filter, Judge, PromptGenerator, Sampler, Selector, Stage
+from selfreward.core.run.context import derive_seed
+from selfreward.core.text.rubric import Rubric, find_rubric
 
 T = TypeVar("T")
 _WORDS = ("river", "lamp", "seven", "quiet", "under", "bread", "north", "paper", "glass", "slow")

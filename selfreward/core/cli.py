@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from selfreward.core.config.registry import did_you_mean
 from selfreward.core.errors import SelfRewardError, StageError, UserError
-from selfreward.core.plugins import did_you_mean
 
 ASK_TRACEBACK = "HYDRA_FULL_ERROR"
 """Hydra's own switch: with ``HYDRA_FULL_ERROR=1`` errors keep their traceback."""
@@ -26,12 +26,12 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 """Our own bars and messages stand alone; set one of these yourself to hear the libraries as well."""
 
 VERBS = {
-    "plugins": "selfreward.core.listing:print_plugins",
-    "show": "selfreward.core.lineage:show",
-    "compare": "selfreward.core.compare:compare",
-    "report": "selfreward.core.report:report",
-    "evaluate": "selfreward.core.evaluate:evaluate",
-    "export": "selfreward.core.export:export",
+    "plugins": "selfreward.core.commands.plugins:print_plugins",
+    "show": "selfreward.core.commands.show:show",
+    "compare": "selfreward.core.commands.compare:compare",
+    "report": "selfreward.core.commands.report:report",
+    "evaluate": "selfreward.core.commands.evaluate:evaluate",
+    "export": "selfreward.core.commands.export:export",
 }
 """What stands beside the Hydra app; each takes the rest of the command line."""
 
@@ -68,7 +68,7 @@ def _dispatch(arguments: list[str]) -> int:
         getattr(importlib.import_module(module), function)(arguments[1:])
         return 0
     if "--help" in arguments or "-h" in arguments:
-        from selfreward.core.listing import print_help
+        from selfreward.core.commands.plugins import print_help
 
         print_help()
         return 0
@@ -82,7 +82,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def run_hydra(arguments: list[str]) -> int:
     """The Hydra app: one run, or the jobs of a sweep."""
-    from selfreward.core.compose import bring, check, rewrite
+    from selfreward.core.config.compose import bring, check, rewrite
 
     flags, overrides = _split(arguments)
     overrides = rewrite(overrides)
@@ -125,7 +125,7 @@ def _config_dir(flags: Sequence[str]) -> str | None:
 
 def _launch(arguments: list[str]) -> None:
     """Hand over to ``hydra.main``, compare the runs of a sweep, and tell all that ended badly."""
-    from selfreward.core.compose import LEDGER, failures
+    from selfreward.core.config.compose import LEDGER, failures
 
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger"
@@ -135,7 +135,7 @@ def _launch(arguments: list[str]) -> None:
             _run_hydra(arguments)
         finished = ledger.read_text(encoding="utf-8").splitlines()
     if len(finished) > 1:
-        from selfreward.core.compare import compare
+        from selfreward.core.commands.compare import compare
 
         print()
         compare(finished)
@@ -153,7 +153,7 @@ def _run_hydra(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from selfreward.core.compose import CONFIG_MODULE, explain, job
+    from selfreward.core.config.compose import CONFIG_MODULE, explain, job
 
     argv, sys.argv = sys.argv, ["selfreward", *arguments]
     try:
@@ -179,6 +179,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def run_config(overrides: Sequence[str]) -> Any:
     """The checked config of these overrides, for use from Python: ``run_config(["judge=random"])``."""
-    from selfreward.core.compose import compose_run, rewrite
+    from selfreward.core.config.compose import compose_run, rewrite
 
     return compose_run(rewrite(list(overrides)))

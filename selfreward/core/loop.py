@@ -1,12 +1,12 @@
 """Self-rewarding, as in the paper's algorithm (arXiv:2401.10020 §2.4): M0 → M1 → M2 → M3.
 
 Every round is the same five stages; what a stage does is the plugin's business, that it is done once and kept is
-:mod:`selfreward.core.keyed`'s.
+:mod:`selfreward.core.run.stages`'s.
 """
 
 from __future__ import annotations
 
-from selfreward.core.run import Run
+from selfreward.core.run.run import Run
 
 
 def align(run: Run) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from selfreward import UserError
 from selfreward.core.cli import _split, main, run_config
-from selfreward.core.plugins import HOOKS, KINDS, registry
+from selfreward.core.config.registry import HOOKS, KINDS, registry
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import yaml
 
-from selfreward.core.plugins import collect
+from selfreward.core.config.registry import collect
 
 HAIKU = "selfreward-haiku 0.3"
 

@@ -6,11 +6,16 @@ import sys
 import pytest
 
 from selfreward import Optimizer, Selector
-from selfreward.core.plugins import HOOKS
-from selfreward.plugins import registration
+from selfreward.core.config.registry import HOOKS, registry
 from selfreward.testing import check_plugin
 
-BUILT_IN = [(kind, plugin) for kind, hook in HOOKS.items() for plugin in getattr(registration, hook)()]
+BUILT_IN = [
+    (kind, each.plugin)
+    for kind in HOOKS
+    for providers in registry().kinds[kind].values()
+    for each in providers
+    if each.package.startswith("selfreward ")
+]
 HEAVY = (
     "torch",
     "transformers",
@@ -47,7 +52,12 @@ def test_partners_exist_and_write_what_the_other_reads():
         assert issubclass(selector.load().writes, optimizer.load().reads)
 
 
-def test_importing_the_registration_imports_nothing_heavy():
-    code = f"import sys, selfreward.plugins.registration\nprint([m for m in {HEAVY} if m in sys.modules])"
+def test_collecting_the_built_ins_imports_nothing_heavy():
+    code = f"""
+import sys
+from selfreward.core.config.registry import registry
+assert not registry().broken
+print([m for m in {HEAVY} if m in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

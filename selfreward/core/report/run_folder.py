@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from selfreward.core.config.registry import KINDS
 from selfreward.core.errors import StageError, UserError
-from selfreward.core.plugins import KINDS
 from selfreward.core.report.visible import visible
 
 STAGES = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfreward.core.contracts.records import digest
 from selfreward.core.errors import StageError
-from selfreward.core.records import digest
 from selfreward.core.report.run_folder import RoundFolder, RunFolder
 from selfreward.core.report.visible import shown, visible
 

@@ -31,6 +31,7 @@ class HhRlhf(RowByRow):
     """Dialogues with two ranked replies."""
 
     columns = ("chosen", "rejected")
+    config: HhRlhfConfig
 
     def exchange(self, row: dict[str, Any]) -> Iterator[Exchange]:
         """The shared dialogue, and the two last replies."""

@@ -16,6 +16,8 @@ class NoDataConfig:
 class NoData(Data):
     """Every split is empty."""
 
+    config: NoDataConfig
+
     def split(self, name: str, seed: int) -> Sequence[AnsweredPrompt]:
         """Nothing."""
         return ()

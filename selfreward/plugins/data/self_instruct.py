@@ -27,6 +27,7 @@ class SelfInstructData(RowByRow):
     """Instructions, each instance a prompt with one answer."""
 
     columns = ("instruction", "instances")
+    config: SelfInstructDataConfig
 
     def exchange(self, row: dict[str, Any]) -> Iterator[Exchange]:
         """One exchange per instance."""

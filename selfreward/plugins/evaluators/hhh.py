@@ -34,6 +34,7 @@ class Hhh(PairAccuracy):
     """Accuracy overall and per category."""
 
     name = "hhh"
+    config: HhhConfig
 
     def pairs(self, context: EvaluationContext) -> list[Pair]:
         """The file's pairs; rows that cannot be used are told."""

@@ -23,6 +23,7 @@ class Oracle(Evaluator):
     """Mean true score and the share of answers that meet each criterion."""
 
     uses_model = False
+    config: OracleConfig
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """One figure per key of the truth; answers to prompts the truth knows nothing about are left out."""

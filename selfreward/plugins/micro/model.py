@@ -19,6 +19,8 @@ class MicroModelConfig(ModelConfig):
 class MicroModel(Model):
     """The embedded checkpoint. ``python -m selfreward.plugins.micro.pretrain`` rebuilds it."""
 
+    config: MicroModelConfig
+
     def path(self) -> str:
         """The folder in the package."""
         return str(Path(__file__).with_name("m0"))

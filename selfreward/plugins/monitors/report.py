@@ -19,6 +19,8 @@ class ReportConfig:
 class Report(Monitor):
     """Writes the report into the run's folder."""
 
+    config: ReportConfig
+
     def __init__(self, config: ReportConfig) -> None:
         super().__init__(config)
         self.started = False

@@ -116,8 +116,7 @@ class Grpo(Optimizer):
     unfiltered = True
     least_answers = 2
 
-    def __init__(self, config: GroupOptions) -> None:
-        super().__init__(config)
+    config: GrpoConfig
 
     def problems(self, context: FileContext) -> list[str]:
         """What would go wrong, before any work."""
@@ -202,6 +201,8 @@ class Grpo(Optimizer):
 
 class Rloo(Grpo):
     """TRL's RLOO trainer on answers of ours."""
+
+    config: RlooConfig
 
     def trl(self) -> tuple[Any, Any]:
         """TRL's trainer, and the class of its arguments."""

@@ -73,8 +73,7 @@ class Kto(Optimizer):
     reads = (Preference, Scored)
     makes = "policy"
 
-    def __init__(self, config: KtoConfig) -> None:
-        super().__init__(config)
+    config: KtoConfig
 
     def problems(self, context: FileContext) -> list[str]:
         """What would go wrong, before any work."""

@@ -72,8 +72,7 @@ class Dpo(Optimizer):
     makes = "policy"
     loss: ClassVar[str] = "sigmoid"
 
-    def __init__(self, config: DpoConfig | SppoConfig) -> None:
-        super().__init__(config)
+    config: DpoConfig
 
     def problems(self, context: FileContext) -> list[str]:
         """What would go wrong, before any work."""
@@ -128,16 +127,20 @@ class Ipo(Dpo):
     """As :class:`Dpo`, with the loss of IPO."""
 
     loss = "ipo"
+    config: IpoConfig
 
 
 class Rpo(Dpo):
     """As :class:`Dpo`, never without ``nll``."""
+
+    config: RpoConfig
 
 
 class Sppo(Dpo):
     """As :class:`Dpo`, with the loss of SPPO."""
 
     loss = "sppo_hard"
+    config: SppoConfig
 
 
 def _trainer_class(replay: Replay | None) -> type[DPOTrainer]:

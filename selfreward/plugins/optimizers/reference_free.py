@@ -117,8 +117,7 @@ class ReferenceFree(Optimizer):
 class Simpo(ReferenceFree):
     """SimPO."""
 
-    def __init__(self, config: SimpoConfig) -> None:
-        super().__init__(config)
+    config: SimpoConfig
 
     def losses(self, chosen: Tensor, rejected: Tensor) -> Tensor:
         """Logistic, with a margin."""
@@ -131,8 +130,7 @@ class Simpo(ReferenceFree):
 class Orpo(ReferenceFree):
     """ORPO."""
 
-    def __init__(self, config: OrpoConfig) -> None:
-        super().__init__(config)
+    config: OrpoConfig
 
     def losses(self, chosen: Tensor, rejected: Tensor) -> Tensor:
         """Imitation, and the log of the odds ratio."""

@@ -78,8 +78,7 @@ class RewardModel(Optimizer):
     reads = Preference
     makes = "reward"
 
-    def __init__(self, config: RewardModelConfig) -> None:
-        super().__init__(config)
+    config: RewardModelConfig
 
     def problems(self, context: FileContext) -> list[str]:
         """What would go wrong, before any work."""

@@ -34,8 +34,7 @@ class Sft(Optimizer):
     reads = Demonstration
     makes = "policy"
 
-    def __init__(self, config: SftConfig) -> None:
-        super().__init__(config)
+    config: SftConfig
 
     def problems(self, context: FileContext) -> list[str]:
         """What would go wrong, before any work."""

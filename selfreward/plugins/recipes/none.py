@@ -16,6 +16,8 @@ class NoRoundsConfig:
 class NoRounds(Recipe):
     """Yields nothing."""
 
+    config: NoRoundsConfig
+
     def rounds(self, loop: Round, iterations: int, data: Data) -> Iterator[Round]:
         """No rounds, whatever ``iterations`` says."""
         return iter(())

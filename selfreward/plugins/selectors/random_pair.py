@@ -22,6 +22,7 @@ class RandomPair(Selector):
     """At most one pair a prompt; equal texts make none."""
 
     writes = Preference
+    config: RandomPairConfig
 
     def select(self, judged: JudgedPrompt) -> Iterator[Preference]:
         """Yield the pair."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from selfreward import AnsweredPrompt, UserError
-from selfreward.core.options import cross_problems, option_docs
+from selfreward.core.contracts.options import cross_problems, option_docs
 from selfreward.plugins.data.contamination import normalised
 from selfreward.plugins.data.oasst import Oasst, OasstConfig
 

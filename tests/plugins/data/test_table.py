@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward import AnsweredPrompt, UserError
-from selfreward.core.options import cross_problems, option_docs, range_problems
+from selfreward.core.contracts.options import cross_problems, option_docs, range_problems
 from selfreward.plugins.data.table import Table, TableConfig
 
 

@@ -23,10 +23,10 @@ from selfreward import (
     Rubric,
     digest,
 )
-from selfreward.core.context import EngineRoom, Files, MeasuringContext
-from selfreward.core.rounds import Choice
-from selfreward.core.rubric import find_rubric
-from selfreward.plugins.engines.transformers import TransformersConfig
+from selfreward.core.contracts.rounds import Choice
+from selfreward.core.run.context import EngineRoom, Files, MeasuringContext
+from selfreward.core.text.rubric import find_rubric
+from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 
 ROOT = Path(__file__).parents[3]
 RUBRICS = ROOT / "conf" / "rubric"
@@ -133,7 +133,7 @@ def context() -> Callable[..., PlannedContext]:
 @pytest.fixture(scope="session")
 def room() -> EngineRoom:
     """The Transformers engine, which keeps a model open from test to test."""
-    plugin = Plugin("transformers", "selfreward.plugins.engines.transformers:TransformersEngine", TransformersConfig)
+    plugin = Plugin.of("transformers", TransformersEngine)
     return EngineRoom(Choice("engine", plugin, TransformersConfig(device="cpu")))
 
 

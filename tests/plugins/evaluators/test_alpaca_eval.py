@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from selfreward import Metric, Request, UserError
-from selfreward.core.options import cross_problems, option_docs
+from selfreward.core.contracts.options import cross_problems, option_docs
 from selfreward.plugins.evaluators.alpaca_eval import AlpacaEval, AlpacaEvalConfig, is_switched
 
 

@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit
 from scipy.stats import beta
 
 from selfreward import Metric
-from selfreward.core.options import cross_problems, option_docs, range_problems
+from selfreward.core.contracts.options import cross_problems, option_docs, range_problems
 from selfreward.plugins.evaluators.elo import PRIOR, SCALE, Elo, EloConfig, draws, relative_ratings
 from selfreward.plugins.evaluators.winner import By
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from selfreward import Completion, Metric, Request
-from selfreward.core.options import cross_problems, option_docs
+from selfreward.core.contracts.options import cross_problems, option_docs
 from selfreward.plugins.evaluators.head_to_head import HeadToHead, HeadToHeadConfig
 from selfreward.plugins.evaluators.intervals import share_interval
 from selfreward.plugins.evaluators.winner import By

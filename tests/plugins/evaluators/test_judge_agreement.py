@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from selfreward import Metric
-from selfreward.core.options import option_docs, range_problems
+from selfreward.core.contracts.options import option_docs, range_problems
 from selfreward.plugins.evaluators.judge_agreement import NAMES, JudgeAgreement, JudgeAgreementConfig
 
 Groups = list[tuple[list[int], list[Any]]]

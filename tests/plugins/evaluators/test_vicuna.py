@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selfreward import Completion, Metric, Request, UserError
-from selfreward.core.options import cross_problems, option_docs
+from selfreward.core.contracts.options import cross_problems, option_docs
 from selfreward.plugins.evaluators.fastchat import FastChatConfig
 from selfreward.plugins.evaluators.fastchat_files import read_answers, read_questions
 from selfreward.plugins.evaluators.vicuna import Vicuna

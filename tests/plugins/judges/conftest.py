@@ -10,7 +10,7 @@ import pytest
 
 import selfreward.plugins.micro
 from selfreward import Completion, Continuations, Engine, Likelihood, ModelConfig, ModelRef, Request, Rubric
-from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 from selfreward.testing import ScriptedContext
 
 

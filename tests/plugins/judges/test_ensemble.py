@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward import AnsweredPrompt, Candidate, Judge, Judgement, Prompt, Rubric
-from selfreward.core.options import range_problems
+from selfreward.core.contracts.options import range_problems
 from selfreward.plugins.judges.ensemble import Aggregate, Ensemble, EnsembleConfig, share
 from selfreward.plugins.judges.length import Length, LengthConfig
 from selfreward.plugins.judges.llm_cot import LlmCot, LlmCotConfig

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 import selfreward.plugins.micro
 from selfreward import AnsweredPrompt, Candidate, Engine, Likelihood, ModelConfig, ModelRef, Prompt, StageError
-from selfreward.core.options import cross_problems
-from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+from selfreward.core.contracts.options import cross_problems
+from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 from selfreward.plugins.judges.implicit import Implicit, ImplicitConfig
 from selfreward.testing import ScriptedContext, check_judge
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import selfreward.plugins.micro
 from selfreward import AnsweredPrompt, Candidate, Continuations, Engine, ModelConfig, ModelRef, Prompt
-from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 from selfreward.plugins.judges.reward_model import RewardModel, RewardModelConfig
 from selfreward.testing import ScriptedContext, answered_prompts, check_judge
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from selfreward import Prompt
-from selfreward.core.options import range_problems
+from selfreward.core.contracts.options import range_problems
 from selfreward.plugins.metrics.bleu import TOKENIZERS, Bleu, BleuConfig
 
 PROMPT = Prompt.of("Say it.", source="ift")

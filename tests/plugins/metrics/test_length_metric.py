@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward import Prompt
-from selfreward.core.options import range_problems
+from selfreward.core.contracts.options import range_problems
 from selfreward.plugins.metrics.length import Length, LengthConfig
 
 PROMPT = Prompt.of("Say it.", source="ift")

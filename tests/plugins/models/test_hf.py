@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from selfreward.core.options import cross_problems, option_docs
+from selfreward.core.contracts.options import cross_problems, option_docs
 from selfreward.plugins.models.hf import HuggingFace, HuggingFaceConfig
 
 

@@ -137,7 +137,7 @@ class EngineRollouts:
         temperature: float = 1.0,
         max_new_tokens: int = 6,
     ) -> None:
-        from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+        from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 
         self.n, self._start, self._score = n, start, score
         self._how = Sampling(temperature, max_new_tokens=max_new_tokens)

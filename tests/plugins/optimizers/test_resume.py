@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from selfreward import Demonstration, LoraOptions, ModelConfig, ModelRef, Preference, TrainingContext, TrainingSet
-from selfreward.core.store import Key, Store
+from selfreward.core.store.artifacts import Key, Store
 from selfreward.plugins.optimizers.checkpoints import SEAL, delete_torn, last_checkpoint, seal_checkpoint
 from selfreward.plugins.optimizers.kto import Kto, KtoConfig
 from selfreward.plugins.optimizers.preference import Dpo, DpoConfig, Ipo, IpoConfig

@@ -169,7 +169,7 @@ def with_outputs(made, outputs=OUTPUTS):
 def engine_rewards(folder: Path, made, outputs):
     """What the engine says of them."""
     from selfreward import Continuations
-    from selfreward.plugins.engines.transformers import TransformersConfig, TransformersEngine
+    from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 
     engine = TransformersEngine(TransformersConfig(device="cpu"))
     engine.open(ModelRef("reward", str(folder), str(folder), made.start.config))

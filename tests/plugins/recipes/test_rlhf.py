@@ -6,7 +6,7 @@ import pytest
 
 from selfreward import UserError
 from selfreward.core.cli import run_config
-from selfreward.core.run import Run
+from selfreward.core.run.run import Run
 from selfreward.testing import Rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import EntryPoint
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from selfreward import AnsweredPrompt, Data, Plugin, Prompt, Round, UserError
-from selfreward.core.config import register_schemas
-from selfreward.core.plugins import collect
-from selfreward.core.rounds import STAGES, Choice
+from selfreward.core.config.registry import collect
+from selfreward.core.config.resolve import register_schemas
+from selfreward.core.contracts.rounds import STAGES, Choice
 from selfreward.plugins.recipes.self_rewarding import EftSource, SelfRewarding, SelfRewardingConfig
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -98,8 +98,7 @@ def test_configs_do_not_share_their_rounds() -> None:
 def composed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, Any]]]:
     """``composed(*overrides)``: the YAML as Hydra composes it from the built-in plugins' schemas."""
     monkeypatch.setattr(ConfigStore.instance(), "repo", dict(ConfigStore.instance().repo))
-    builtin = EntryPoint(name="builtin", value="selfreward.plugins.registration", group="selfreward")
-    found = collect([builtin], {})
+    found = collect([point for point in entry_points(group="selfreward") if point.dist.name == "selfreward"], {})
     assert found.broken == {}
     register_schemas(found)
     with initialize_config_dir(str(CONF), version_base="1.3"):

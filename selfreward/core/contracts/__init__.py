@@ -1,0 +1,1 @@
+"""What plugins are written against: rows, stages, engines, data, models, rounds, events, options."""

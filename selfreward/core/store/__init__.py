@@ -1,0 +1,1 @@
+"""Finished stages as artifacts: keys, files, reuse."""
