@@ -1,7 +1,7 @@
 """Self-rewarding, as in the paper's algorithm (arXiv:2401.10020 §2.4): M0 → M1 → M2 → M3.
 
-Every round is the same five stages; what a stage does is the plugin's business, that it is done once and kept is
-:mod:`selfreward.core.run.stages`'s.
+Every round is the same five stages; what a stage does is the plugin's business, that it is done once and kept is that
+of :mod:`selfreward.core.run.stages`.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ WHERE = """
 import importlib.metadata, selfreward, selfreward.conf
 from selfreward import Rubric
 from selfreward.core.cli import run_config
-from selfreward.core.run.preflight import base_model
+from selfreward.core.run.roles import base_model
 print(selfreward.__file__)
 print(selfreward.conf.__file__)
 print(importlib.metadata.version("selfreward") == selfreward.__version__)

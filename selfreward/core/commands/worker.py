@@ -18,15 +18,16 @@ from dataclasses import asdict
 from datetime import timedelta
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from selfreward.core.config.resolve import resolve
 from selfreward.core.errors import SelfRewardError, StageError
+from selfreward.core.loop import align
 from selfreward.core.run.isolation import Inline, Needs, Passed
 from selfreward.core.run.progress import Bar, Screen
+from selfreward.core.run.run import Run
+from selfreward.core.run.system_errors import system_errors
 from selfreward.core.store.artifacts import Artifact
-
-if TYPE_CHECKING:
-    from selfreward.core.run.run import Run
 
 EVERY = 0.1
 """Seconds between two messages about one bar."""
@@ -43,7 +44,6 @@ class Worker(Inline):
 
     def __init__(self, wire: Wire, needs: Needs, step: int, rank: int) -> None:
         self._wire, self._needs, self._target = wire, needs, step
-        self.run: Run | None = None
         self.main = rank == 0
 
     def reach(self, step: int, artifact: Artifact, needs: Needs) -> None:
@@ -56,12 +56,11 @@ class Worker(Inline):
         if self._needs is Needs.trainer:
             raise StageError(f"{artifact.folder} was there when training was started and is not any more")
 
-    def passed(self, step: int, artifact: Artifact, why_new: str) -> None:
+    def passed(self, passed: Passed) -> None:
         """Tell the parent; a training child has done its work with its step."""
-        assert self.run
-        if step >= self._target and self.main:
-            self._wire.send(asdict(Passed(step, artifact.reused, why_new, self.run.busy_share)))
-        if self._needs is Needs.trainer and step == self._target:
+        if passed.step >= self._target and self.main:
+            self._wire.send(asdict(passed))
+        if self._needs is Needs.trainer and passed.step == self._target:
             raise HandOver
 
 
@@ -154,21 +153,16 @@ def main(job_file: str) -> int:
     from omegaconf import OmegaConf
     from transformers.utils import logging
 
-    from selfreward.core.config.resolve import resolve
-    from selfreward.core.loop import align
-    from selfreward.core.run.run import Run
-
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     needs, rank = Needs(job["needs"]), int(os.environ.get("RANK", "0"))
     wire = Wire(job["address"])
     logging.disable_progress_bar()
     _meet()
     config = resolve(OmegaConf.create(job["composed"]), "", job["experiment"], job["ablation"])
-    worker = Worker(wire, needs, job["step"], rank)
-    run = worker.run = Run(config, WiredScreen(wire), worker)
+    run = Run(config, WiredScreen(wire), Worker(wire, needs, job["step"], rank))
     try:
-        with run.system_errors():
-            run.enter()
+        with system_errors(run.resources.store.path, run.folder):
+            run.resources.roles.enter()
             align(run)
     except HandOver:
         pass  # this child's work is done: the good end, told to the parent below
@@ -176,7 +170,7 @@ def main(job_file: str) -> int:
         wire.send({"error": getattr(problem, "problems", str(problem)), "kind": type(problem).__name__})
         return problem.exit_code
     finally:
-        run.close_engines()
+        run.close()
     if rank == 0:
         wire.send({"end": True})
     return 0

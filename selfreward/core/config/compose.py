@@ -189,7 +189,7 @@ def job(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from selfreward.core.run.run import run
+    from selfreward.core.commands.run import run
 
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)

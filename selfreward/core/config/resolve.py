@@ -337,12 +337,12 @@ def _misfits(choices: Mapping[str, Choice]) -> Iterator[str]:
 
 def misfit(selector: Plugin, optimizer: Plugin) -> str:
     """Why the two cannot be one round's stages 4 and 5; empty if they can."""
-    from selfreward.core.contracts.records import row_types, training_kind
+    from selfreward.core.contracts.records import row_types
 
     written, read = selector.load().writes, row_types(optimizer.load().reads)
     if written in read:
         return ""
-    writes, reads = training_kind(written), " or ".join(map(training_kind, read))
+    writes, reads = written.KIND, " or ".join(each.KIND for each in read)
     partners = [
         f"optimizer={selector.partner}" if selector.partner else "",
         f"selector={optimizer.partner}" if optimizer.partner else "",

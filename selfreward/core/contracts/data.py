@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from selfreward.core.contracts.records import AnsweredPrompt, Prompt
@@ -25,6 +26,11 @@ class Data(ABC):
 
     A prompt occurs once in a split, except in ``judge_evaluation``: there once per comparison.
     """
+
+    refused: Sequence[str] = ()
+    """``place: why`` of the rows that cannot be used, as far as they were read; told at the start of a run."""
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """Why rows are in no split -> how many; told at the start of a run."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -36,6 +36,43 @@ def option(default: Any, *, execution: bool = False, **bounds: float) -> Any:
     return dataclasses.field(default=default, metadata=bounds | {"execution": execution})
 
 
+class RoleKind(Enum):
+    """Which models may play the role that an option names."""
+
+    policy = "policy"
+    reward = "reward"
+    any = "any"
+
+
+@dataclasses.dataclass(frozen=True)
+class RoleRule:
+    """What an option that names a model may say besides the path of a model folder."""
+
+    kind: RoleKind
+    words: tuple[str, ...]
+    """Words of the plugin's own that stand for no role of the run (``start``, ``head``, ``previous``)."""
+
+
+def role(default: str | None, *words: str, kind: RoleKind = RoleKind.policy) -> Any:
+    """A dataclass field that names a model by its role: ``model: str = role("policy")``.
+
+    That such a model is there when its round begins is checked before any work; of a model that an evaluator names, the
+    content is part of the figures' key.
+
+    Args:
+        default: the role; None where the option may be left out.
+        words: further words that the option may say, which the plugin explains (``start``, ``previous``).
+        kind: whether a policy, a reward model or either may play it.
+    """
+    return dataclasses.field(default=default, metadata={"role": RoleRule(kind, words)})
+
+
+def roles(config: Any) -> dict[str, tuple[str, RoleRule]]:
+    """The options of a config that name a model, with what they say; those left out (None) are not among them."""
+    rules = {field.name: field.metadata["role"] for field in dataclasses.fields(config) if "role" in field.metadata}
+    return {name: (said, rule) for name, rule in rules.items() if (said := getattr(config, name)) is not None}
+
+
 def plain(config: Any) -> dict[str, Any]:
     """A config dataclass in canonical form."""
     from omegaconf import OmegaConf

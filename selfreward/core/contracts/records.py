@@ -9,14 +9,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from selfreward.core.text.messages import Message
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+R = TypeVar("R", bound="TrainingRow")
 
 
 def digest(*parts: Any, size: int = 16) -> str:
@@ -159,13 +163,37 @@ class Judgement(Record):
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow(Record):
-    """Base of the rows a selector may write, in TRL's conversational format."""
+    """Base of the rows a selector may write, in TRL's conversational format.
+
+    A new kind of row is one class, announced by :func:`training_row`.
+    """
+
+    KIND: ClassVar[str] = ""
+    """The rows' name in messages and exports: ``preferences``."""
+    UNIT: ClassVar[str] = "examples"
+    """What one row is called where rows are counted: ``pairs``."""
+    CANDIDATES: ClassVar[Mapping[str, str]] = {}
+    """Field that holds a candidate's id -> what that candidate became: ``{"chosen_id": "chosen"}``."""
 
 
+TRAINING_ROWS: dict[str, type[TrainingRow]] = {}
+"""What selectors write and optimizers read, by :attr:`TrainingRow.KIND`."""
+
+
+def training_row(row_type: type[R]) -> type[R]:
+    """Class decorator: make a row type known by its ``KIND``, to messages, exports and readers of the store."""
+    TRAINING_ROWS[row_type.KIND] = row_type
+    return row_type
+
+
+@training_row
 @dataclass(frozen=True, slots=True)
 class Preference(TrainingRow):
     """One pair for DPO, IPO or a reward model."""
 
+    KIND = "preferences"
+    UNIT = "pairs"
+    CANDIDATES = MappingProxyType({"chosen_id": "chosen", "rejected_id": "rejected"})
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
@@ -195,10 +223,13 @@ class Preference(TrainingRow):
         )
 
 
+@training_row
 @dataclass(frozen=True, slots=True)
 class Demonstration(TrainingRow):
     """One answer to imitate."""
 
+    KIND = "demonstrations"
+    CANDIDATES = MappingProxyType({"candidate_id": "trained on"})
     prompt: list[Message]
     completion: list[Message]
     score: float
@@ -214,15 +245,21 @@ class Demonstration(TrainingRow):
         return cls(prompt.messages, [_reply(answer)], answer.score, candidate.token_ids, *ids)
 
 
+@training_row
 @dataclass(frozen=True, slots=True)
 class Scored(Demonstration):
     """One answer with its score, for policy gradients."""
 
+    KIND = "scored"
 
+
+@training_row
 @dataclass(frozen=True, slots=True)
 class Instruction(TrainingRow):
     """A prompt alone, for an online optimizer: the model in training answers it and a judge scores what it says."""
 
+    KIND = "prompts"
+    UNIT = "prompts"
     prompt: list[Message]
     prompt_id: str
     source: str
@@ -237,23 +274,15 @@ class Instruction(TrainingRow):
         return Prompt(self.prompt_id, self.prompt, self.source)
 
 
-TRAINING_ROWS: dict[str, type[TrainingRow]] = {
-    "preferences": Preference,
-    "demonstrations": Demonstration,
-    "scored": Scored,
-    "prompts": Instruction,
-}
-"""What selectors write and optimizers read, by the names used in messages to people."""
+def row_type_of(table: pa.Table) -> type[TrainingRow]:
+    """The row type whose rows a stored table holds, by the name in its schema's metadata."""
+    name = (table.schema.metadata or {})[b"selfreward.record"].decode()
+    return next(known for known in TRAINING_ROWS.values() if known.__name__ == name)
 
 
 def row_types(reads: type[TrainingRow] | tuple[type[TrainingRow], ...]) -> tuple[type[TrainingRow], ...]:
     """What an optimizer's ``reads`` names, as a tuple."""
     return reads if isinstance(reads, tuple) else (reads,)
-
-
-def training_kind(row_type: type[TrainingRow]) -> str:
-    """``preferences`` for Preference, and so on."""
-    return next(kind for kind, known in TRAINING_ROWS.items() if known is row_type)
 
 
 def _reply(answer: ScoredCandidate) -> Message:

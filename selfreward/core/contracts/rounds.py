@@ -14,7 +14,7 @@ from typing import Any
 
 from selfreward.core.config.registry import Plugin
 from selfreward.core.contracts.data import Data
-from selfreward.core.contracts.records import Instruction
+from selfreward.core.contracts.records import Instruction, TrainingRow
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Choice:
     def name(self) -> str:
         """The plugin's name."""
         return self.plugin.name
+
+    def with_members(self) -> Iterator[Choice]:
+        """This one, those that its options name, and theirs."""
+        yield self
+        for member in self.members.values():
+            yield from member.with_members()
 
     def build(self) -> Any:
         """A new instance."""
@@ -87,6 +93,8 @@ class Round:
     prompt_filters: tuple[Choice, ...] = ()
     candidate_filters: tuple[Choice, ...] = ()
     pair_filters: tuple[Choice, ...] = ()
+    is_loop: bool = False
+    """Whether the top-level groups configure it: ``judge_engine`` is the engine of these rounds' judge."""
 
     @classmethod
     def of(cls, name: str, config: RoundConfig, **fields: Any) -> Round:
@@ -101,12 +109,17 @@ class Round:
     @property
     def online(self) -> bool:
         """Whether the optimizer gets prompts alone, and samples and judges while it trains: no stages 2 and 3."""
-        return self.selector.plugin.load().writes is Instruction
+        return self.writes is Instruction
 
     @property
     def makes_reward(self) -> bool:
         """Whether it makes a reward model instead of a policy."""
-        return getattr(self.optimizer.plugin.load(), "makes", "policy") == "reward"
+        return self.optimizer.plugin.load().makes == "reward"
+
+    @property
+    def writes(self) -> type[TrainingRow]:
+        """What its selector writes and its optimizer is trained on."""
+        return self.selector.plugin.load().writes
 
     @property
     def folder(self) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from selfreward.core.contracts.data import Data
-from selfreward.core.contracts.engine import Completion, Continuations, Likelihood, Request
+from selfreward.core.contracts.engine import Completion, Continuations, Likelihood, Request, Sampling
 from selfreward.core.contracts.events import Event
 from selfreward.core.contracts.model import ModelConfig, ModelRef
+from selfreward.core.contracts.options import role
 from selfreward.core.contracts.records import (
     AnsweredPrompt,
     Candidate,
@@ -32,11 +33,20 @@ from selfreward.core.text.rubric import Rubric
 class StageContext(Protocol):
     """What a stage is given besides its rows."""
 
-    model: str
-    """Role of the model that ``generate`` runs: ``M1``."""
-    data: Data
-    run_seed: int
-    """The run's ``seed``: what ``data.split(name, seed)`` takes."""
+    @property
+    def model(self) -> str:
+        """Role of the model that ``generate`` runs: ``M1``."""
+        ...
+
+    @property
+    def data(self) -> Data:
+        """The run's data."""
+        ...
+
+    @property
+    def run_seed(self) -> int:
+        """The run's ``seed``: what ``data.split(name, seed)`` takes."""
+        ...
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """Run the model: the completions of each request, in order."""
@@ -78,6 +88,17 @@ class Stage(ABC):  # noqa: B024 - its kinds below have the abstract methods
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    def models(self) -> tuple[str, ...]:
+        """Roles of the models that are run: that of ``context.generate`` first, then those of ``context.of(role)``."""
+        return (getattr(self.config, "model", "policy"),) if self.uses_model else ()
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the model's replies are drawn: the options ``temperature``, ``top_p``, ``top_k``, ``max_new_tokens``."""
+        options = vars(self.config)
+        names = ("temperature", "top_p", "top_k", "max_new_tokens")
+        return Sampling(**{name: options[name] for name in names if name in options})
+
     def files(self, context: FileContext) -> Sequence[Path]:
         """Files that are read: their content becomes part of the stage's key."""
         return ()
@@ -90,8 +111,15 @@ class Stage(ABC):  # noqa: B024 - its kinds below have the abstract methods
 class FileContext(Protocol):
     """What is known before any work."""
 
-    data: Data
-    model_config: ModelConfig
+    @property
+    def data(self) -> Data:
+        """The run's data."""
+        ...
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """Options of the model that is aligned."""
+        ...
 
     def rubric(self, name: str | None = None) -> Rubric:
         """The rubric of that name; None = the one the model declares."""
@@ -103,9 +131,18 @@ class FileContext(Protocol):
 
 
 class PromptGenerator(Stage):
-    """Stage 1. Writes new prompts, or reads them from data."""
+    """Stage 1. Writes new prompts, or reads them from data. Its config has ``n``: prompts wanted, None = all."""
 
     unit = "row"
+
+    @property
+    def attempts(self) -> int:
+        """Rows tried per wanted prompt, at most: the option ``attempts``, where there is one."""
+        return int(getattr(self.config, "attempts", 6))
+
+    def expected(self, data: Data, seed: int) -> int | None:
+        """Prompts there will be at most; None where nobody can tell before they are read."""
+        return self.config.n
 
     @abstractmethod
     def propose(self, rows: range, earlier: Sequence[Prompt], context: StageContext) -> Iterable[Prompt | None]:
@@ -122,9 +159,26 @@ class Sampler(Stage):
 
     unit = "prompt_group"
 
+    @property
+    def n(self) -> int:
+        """Answers per prompt: the option ``n``, where there is one."""
+        return int(getattr(self.config, "n", 1))
+
     @abstractmethod
     def sample(self, prompts: Sequence[Prompt], context: StageContext) -> Iterable[Candidate]:
         """The candidates of the prompts, all of one prompt together."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a judge asks a model about one answer."""
+
+    rubric: str | None
+    """Name of the rubric it asks by; None = the one the model declares."""
+    replies: int
+    """Replies to one answer, at most."""
+    tokens: int
+    """Tokens a reply may have."""
 
 
 class Judge(Stage):
@@ -133,6 +187,14 @@ class Judge(Stage):
     unit = "prompt_group"
     uses_rewards: ClassVar[bool] = False
     """Whether the model it runs is a reward model."""
+    needs_references: bool = False
+    """Whether it compares with human answers, and so has no score where nobody answered the prompt."""
+    writes_verdicts: ClassVar[bool] = True
+    """Whether its model answers in words, so that evaluators may ask it too; False for numbers such as rewards."""
+
+    def asks(self) -> Asking | None:
+        """What it asks a model about one answer, for the plan and the check of the context; None: it asks nothing."""
+        return None
 
     @abstractmethod
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterable[Judgement]:
@@ -218,7 +280,7 @@ class TrainingContext:
     progress: Callable[[int, int, Mapping[str, float]], None] = field(default=lambda done, total, figures: None)
     """Call with (optimizer steps done, steps in all, figures to show such as ``loss``)."""
     replay: TrainingSet | None = None
-    """The demonstrations of the rounds before the loop, for an optimizer whose config has ``replay`` above 0."""
+    """The demonstrations of the rounds before the loop, for an optimizer that ``replays``."""
     temperature: float = 1.0
     """Sampling temperature of the round's answers: at which policy gradients take log-probabilities."""
     rollouts: Rollouts | None = None
@@ -229,17 +291,13 @@ class TrainingContext:
     """(conversation, reply) of the data's demonstrations, on which a reward model's mean is made 0."""
 
 
-NO_CRITIC = "head"
-"""What ``optimizer.critic`` says where the value function is no model of its own, but a head on the policy."""
-
-
 @dataclass
 class OptimizerConfig:
     """Options every optimizer has."""
 
-    init_from: str = "policy"
+    init_from: str = role("policy")
     """Role of the model that training starts from: policy (the newest), base, M0, sft, M1, ... or a folder."""
-    reference: str = "start"
+    reference: str = role("start", "start")
     """Role of the frozen reference of preference losses and KL penalties; start = the model training starts from."""
 
 
@@ -255,6 +313,27 @@ class Optimizer(Stage):
     """Whether answers must be drawn from the whole distribution (top-p 1, no top-k): policy gradients."""
     least_answers: ClassVar[int] = 1
     """Answers per prompt it needs, where it samples while it trains."""
+    config: OptimizerConfig
+
+    @property
+    def critic(self) -> str | None:
+        """Role of the model that a value model starts from, or ``start``; None where it has no model of its own."""
+        return None
+
+    @property
+    def replays(self) -> bool:
+        """Whether it is given the demonstrations of the rounds before the loop (``context.replay``)."""
+        return False
+
+    @property
+    def passes(self) -> float:
+        """Passes over the rows."""
+        return 1.0
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether it keeps its training state in ``context.work``, which takes disk."""
+        return True
 
     @abstractmethod
     def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
@@ -296,21 +375,34 @@ class Metric(Record):
 class EvaluationContext(StageContext, Protocol):
     """What an evaluator is given: the open model, and answers to the held-out prompts."""
 
-    answers: Sequence[AnsweredPrompt]
-    """The model's own answers to ``data.split("evaluation")``, one each."""
-    previous: tuple[str, Sequence[AnsweredPrompt]] | None
-    """Name and answers of the model it is compared with; None for the first one."""
+    @property
+    def answers(self) -> Sequence[AnsweredPrompt]:
+        """The model's own answers to ``data.split("evaluation")``, one each."""
+        ...
+
+    @property
+    def previous(self) -> tuple[str, Sequence[AnsweredPrompt]] | None:
+        """Name and answers of the model it is compared with; None for the first one."""
+        ...
 
     def judge(self, answered: Sequence[AnsweredPrompt]) -> list[Judgement]:
         """The run's LLM judge with this model as the judge; ``rubric()`` without a name is the one it uses."""
         ...
 
-    policies: Sequence[str]
-    """The policies made so far, in order, this model last; :meth:`other` gives the context of each."""
-    path: Path
-    """Folder of the model's checkpoint."""
-    folder: Path
-    """Where the evaluator may leave files; the run's folder links to it (``evaluation/<model>/<evaluator>``)."""
+    @property
+    def policies(self) -> Sequence[str]:
+        """The policies made so far, in order, this model last; :meth:`other` gives the context of each."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Folder of the model's checkpoint."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where the evaluator may leave files; the run's folder links to it (``evaluation/<model>/<evaluator>``)."""
+        ...
 
     def other(self, model: str) -> EvaluationContext | None:
         """This context on another model: a role, the path of a model folder, or ``judge``, the model that judges in the

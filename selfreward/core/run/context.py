@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,94 +12,10 @@ from pathlib import Path
 from selfreward.core.contracts.data import Data
 from selfreward.core.contracts.engine import Completion, Continuations, Engine, Likelihood, Request
 from selfreward.core.contracts.model import ModelConfig, ModelRef
-from selfreward.core.contracts.options import plain, without_execution
-from selfreward.core.contracts.records import AnsweredPrompt, Judgement, digest
-from selfreward.core.contracts.rounds import Choice
+from selfreward.core.contracts.records import AnsweredPrompt, Judgement
+from selfreward.core.run.engines import EngineRoom
 from selfreward.core.run.progress import Bar, Stopwatch
 from selfreward.core.text.rubric import Rubric, find_rubric
-
-
-class EngineRoom:
-    """The one engine of a run. It is opened when somebody first asks for text and moved from model to model.
-
-    Stages in several threads may ask at once. An engine that is not ``concurrent`` serves them in turn.
-    """
-
-    def __init__(self, choice: Choice) -> None:
-        self._choice = choice
-        self._engine: Engine | None = None
-        self._key = ""
-        self._turn = threading.Condition()
-        self._users = 0
-        self._served: ModelRef | None = None
-        self._since = 0.0
-        self.busy = 0.0
-        """Seconds in which the engine had work, loading apart."""
-        self.loading = 0.0
-        """Seconds in which models were loaded."""
-
-    @property
-    def foreign(self) -> bool:
-        """Whether the engine runs a model of its own."""
-        return bool(getattr(self._choice.plugin.load(), "foreign", False))
-
-    def problems(self, model: ModelRef) -> list[str]:
-        """What would go wrong with this model, before any work."""
-        engine: Engine = self._choice.build()
-        return engine.problems(model)
-
-    def ref(self, model: ModelRef) -> ModelRef:
-        """The model that is run when this one is asked for: a foreign engine has one of its own."""
-        if not self.foreign:
-            return model
-        if self._served is None:
-            engine: Engine = self._choice.build()
-            name = engine.served()
-            config = self._choice.config
-            key = digest("served", name, without_execution(config, plain(config)))
-            self._served = replace(model, name=name, path="", key=key)
-        return self._served
-
-    @contextmanager
-    def on(self, model: ModelRef) -> Iterator[Engine]:
-        """The engine, running this model, for as long as the caller needs it."""
-        with self._turn:
-            while self._users and not (self._key == model.key and self._engine and self._engine.concurrent):
-                self._turn.wait()
-            engine = self._opened(model)
-            self._users += 1
-            if self._users == 1:
-                self._since = time.perf_counter()
-        try:
-            yield engine
-        finally:
-            with self._turn:
-                self._users -= 1
-                if not self._users:
-                    self.busy += time.perf_counter() - self._since
-                self._turn.notify_all()
-
-    def _opened(self, model: ModelRef) -> Engine:
-        if self._engine is None:
-            self._engine = self._choice.build()
-        if self._key != model.key:
-            watch = Stopwatch()
-            self._key = ""  # opening may fail half-way
-            self._engine.open(model)
-            self._key = model.key
-            self.loading += watch.seconds
-        return self._engine
-
-    def release(self, wait: bool = True) -> None:
-        """Give the memory back, before training. Without ``wait`` an engine that is at work is left alone."""
-        with self._turn:
-            while self._users and wait:
-                self._turn.wait()
-            if self._users:
-                return
-            if self._engine is not None:
-                self._engine.close()
-            self._engine, self._key = None, ""
 
 
 def _nobody(role: str) -> ModelRef:

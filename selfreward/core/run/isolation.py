@@ -25,14 +25,12 @@ from dataclasses import dataclass
 from enum import Enum
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from selfreward.core.config.resolve import LaunchOptions, RunConfig
 from selfreward.core.errors import SelfRewardError, StageError, UserError
 from selfreward.core.run.progress import Bar, Screen
-
-if TYPE_CHECKING:
-    from selfreward.core.run.run import Run
-    from selfreward.core.store.artifacts import Artifact
+from selfreward.core.store.artifacts import Artifact
 
 LAST_LINES = 15
 """Lines of a dead child's output that are shown."""
@@ -54,6 +52,7 @@ class Passed:
     reused: bool
     why_new: str = ""
     engine_busy: float | None = None
+    """Share of the generating phase in which the engine had work, as far as the child knows."""
 
 
 class Inline:
@@ -68,7 +67,7 @@ class Inline:
         """Called before a step; what a child did of it, or None when it is this process's work."""
         return None
 
-    def passed(self, step: int, artifact: Artifact, why_new: str) -> None:
+    def passed(self, passed: Passed) -> None:
         """Called after a step."""
 
     def close(self) -> None:
@@ -78,8 +77,8 @@ class Inline:
 class Parent(Inline):
     """``execution=isolated``, seen from the process that the user started."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, config: RunConfig, folder: Path, screen: Screen) -> None:
+        self._config, self._logs, self._screen = config, folder / "logs", screen
         self._children = 0
         self._child: Child | None = None
 
@@ -88,13 +87,11 @@ class Parent(Inline):
         passed = self._follow(step)
         if passed is None and needs is not Needs.nothing and not artifact.is_finished():
             self._children += 1
-            log = self._run.folder / "logs" / f"{self._children:02d}-{needs.value}.log"
-            self._child = Child(self._run, needs, step, log)
+            log = self._logs / f"{self._children:02d}-{needs.value}.log"
+            self._child = Child(self._config, self._screen, needs, step, log)
             passed = self._follow(step)
             if passed is None:
                 raise StageError(f"a child process ended without doing its work; its log is {log}")
-        if passed and passed.engine_busy is not None:
-            self._run.busy_share = passed.engine_busy
         return passed
 
     def _follow(self, step: int) -> Passed | None:
@@ -114,16 +111,16 @@ class Parent(Inline):
 class Child:
     """A process that works for this one, and its messages: bars, steps, its end."""
 
-    def __init__(self, run: Run, needs: Needs, step: int, log: Path) -> None:
+    def __init__(self, config: RunConfig, screen: Screen, needs: Needs, step: int, log: Path) -> None:
         self.what, self.log = f"the child process that {'trains' if needs is Needs.trainer else 'generates'}", log
         self._messages: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
         self._folder = tempfile.TemporaryDirectory(prefix="selfreward-")
         address = str(Path(self._folder.name) / "events")
         self._listener = Listener(address, family="AF_UNIX")
         job = {
-            "composed": run.config.composed,
-            "experiment": run.config.experiment,
-            "ablation": run.config.ablation,
+            "composed": config.composed,
+            "experiment": config.experiment,
+            "ablation": config.ablation,
             "needs": needs.value,
             "step": step,
             "address": address,
@@ -132,10 +129,10 @@ class Child:
         at.write_text(json.dumps(job), encoding="utf-8")
         log.parent.mkdir(parents=True, exist_ok=True)
         # the listener's thread ends with the process, the child's end closes its connections
-        threading.Thread(target=self._accept, args=(run.screen,), daemon=True).start()
+        threading.Thread(target=self._accept, args=(screen,), daemon=True).start()
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command(run, needs, str(at)),
+                command(config.options.launch, needs, str(at)),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
@@ -209,10 +206,9 @@ class Child:
         self._folder.cleanup()
 
 
-def command(run: Run, needs: Needs, job: str) -> list[str]:
+def command(launch: LaunchOptions, needs: Needs, job: str) -> list[str]:
     """The child's command line; training in several processes goes through ``accelerate launch``."""
     module = "selfreward.core.commands.worker"
-    launch = run.options.launch
     if needs is not Needs.trainer or (launch.processes == 1 and not launch.config):
         return [sys.executable, "-m", module, job]
     # "multi_gpu" is torchrun; on a CPU its processes talk by gloo. Port 0: a free one, sweeps have many jobs

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
-from selfreward.core.run.isolation import Needs
-from selfreward.core.run.progress import Bar, Stopwatch
-from selfreward.core.store.artifacts import Artifact
+from selfreward.core.run.isolation import Inline, Needs, Passed
+from selfreward.core.run.progress import Bar, Screen, Stopwatch
+from selfreward.core.run.round_log import RoundLog
+from selfreward.core.store.artifacts import Artifact, Store
 from selfreward.core.store.why_new import why_new
 
-if TYPE_CHECKING:
-    from selfreward.core.run.run import Run
+Work = Callable[[Artifact, Bar], None]
+"""Makes an artifact, with the bar moving."""
+
+
+class Steps:
+    """The steps of a run, numbered in the order in which the loop comes to them: the same in every process."""
+
+    def __init__(self, store: Store, process: Inline, screen: Screen, log: RoundLog) -> None:
+        self.store, self.process, self.screen, self.log = store, process, screen, log
+        self._number = 0
+
+    def begin(self, artifact: Artifact, needs: Needs, name: str, total: float | None, work: Work) -> Step:
+        """The next step; where a child does it, it is done when this returns."""
+        self._number += 1
+        elsewhere = self.process.reach(self._number, artifact, needs)
+        if elsewhere and elsewhere.engine_busy is not None:
+            self.log.engine_busy = elsewhere.engine_busy
+        return Step(self, self._number, artifact, elsewhere, name, total, work)
 
 
 class Step:
-    """Made when the loop comes to it; :meth:`do` ends with the artifact complete."""
+    """One of them; :meth:`do` ends with the artifact complete."""
 
     def __init__(
-        self, run: Run, artifact: Artifact, needs: Needs, name: str, total: float | None,
-        work: Callable[[Artifact, Bar], None],
+        self, steps: Steps, number: int, artifact: Artifact, elsewhere: Passed | None, name: str, total: float | None,
+        work: Work,
     ) -> None:  # fmt: skip
-        self._run, self._artifact, self._name, self._total, self._work = run, artifact, name, total, work
-        self._number = run.next_step()
-        self._elsewhere = run.process.reach(self._number, artifact, needs)
+        self._steps, self._number, self._artifact, self._elsewhere = steps, number, artifact, elsewhere
+        self._name, self._total, self._work = name, total, work
         self.why_new = ""
         """Why it was not in the store; empty when it was, or when the store has nothing like it."""
         self.seconds = 0.0
@@ -36,13 +51,13 @@ class Step:
 
     def do(self) -> None:
         """Do the work, unless it is done."""
-        artifact, run, watch = self._artifact, self._run, Stopwatch()
+        artifact, steps, watch = self._artifact, self._steps, Stopwatch()
         # of several processes that train together, the first holds the lock
-        with run.store.lock(artifact) if run.process.main else nullcontext():
+        with steps.store.lock(artifact) if steps.process.main else nullcontext():
             artifact.reused = artifact.is_finished()
             if not artifact.reused:
-                self.why_new = why_new(run.store, artifact)
-                with run.screen.bar(self._name, self._total) as bar:
+                self.why_new = why_new(steps.store, artifact)
+                with steps.screen.bar(self._name, self._total) as bar:
                     self._work(artifact, bar)
         self.seconds = artifact.figures.get("seconds", watch.seconds)
         if self._elsewhere:
@@ -50,4 +65,5 @@ class Step:
 
     def passed(self) -> None:
         """Tell whoever follows this process."""
-        self._run.process.passed(self._number, self._artifact, self.why_new)
+        steps = self._steps
+        steps.process.passed(Passed(self._number, self._artifact.reused, self.why_new, steps.log.engine_busy))

@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Sampling, option
+from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Sampling, option, role
 from selfreward.plugins.evaluators.compare_pairs import Figures, Pair, judge_of, opponent, rubric_problems, verdict
 from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text
 
@@ -51,13 +51,13 @@ class AlpacaEvalConfig:
     """Tokens an answer may have."""
     reference_outputs: str | None = None
     """The baseline's answers as a file: instruction, output and generator; None = those in the file of instructions."""
-    against: str | None = None
+    against: str | None = role(None, "previous", "judge")
     """A model as the baseline: previous, a role (base, M0, sft, M1, ...) or the path of a model folder."""
     annotations: str | None = None
     """The package's annotations.json, to take its preferences instead of asking a judge."""
     generator: str | None = None
     """The model's name in files; None = its role."""
-    judge_model: str | None = None
+    judge_model: str | None = role(None, "judge")
     """Who judges: None = this model itself, judge = the loop's judge, a role, or the path of a model folder."""
     rubric: str = "pairwise"
     """What the judge is asked: a rubric that compares two answers, by name, .yaml file or FILE.jsonl:NAME."""

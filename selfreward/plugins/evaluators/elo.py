@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfreward import EvaluationContext, Metric, option
+from selfreward import EvaluationContext, Metric, option, role
 from selfreward.plugins.evaluators.compare_pairs import judge_of
 from selfreward.plugins.evaluators.winner import WinnerConfig, WinnerEvaluator
 
@@ -44,7 +44,7 @@ PRIOR = 0.5
 class EloConfig(WinnerConfig):
     """How winners are found, and where the scale is fixed."""
 
-    anchor: str | None = None
+    anchor: str | None = role(None)
     """The policy whose rating is base_rating, by its name; None = the first, M0. No ratings before it is made."""
     base_rating: float = 1000.0
     """The anchor's rating."""

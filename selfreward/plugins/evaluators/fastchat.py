@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
 
-from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Rubric, Sampling, option
+from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Rubric, Sampling, option, role
 from selfreward.plugins.evaluators import compare_pairs
 from selfreward.plugins.evaluators.compare_pairs import Compared, Figures, Pair
 from selfreward.plugins.evaluators.fastchat_files import (
@@ -50,11 +50,11 @@ class FastChatConfig:
     """Sampling temperature of answers; None = FastChat's by category (0.7 writing, 0 math, ...)."""
     max_new_tokens: int = option(1024, ge=1)
     """Tokens an answer may have."""
-    against: str | None = None
+    against: str | None = role(None, "previous", "judge")
     """The other model of a comparison: previous, a role or a model folder; None = answers are graded one by one."""
     against_answers: str | None = None
     """The other side of a comparison as a file of answers (FastChat's model_answer/NAME.jsonl)."""
-    judge_model: str | None = None
+    judge_model: str | None = role(None, "judge")
     """Who judges: None = this model itself, judge = the loop's judge, a role, or the path of a model folder."""
     judge_prompts: str | None = None
     """FastChat's judge_prompts.jsonl, to ask what was published; None = this project's own wording of it."""

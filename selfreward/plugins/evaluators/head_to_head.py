@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from selfreward import AnsweredPrompt, EvaluationContext, Metric
+from selfreward import AnsweredPrompt, EvaluationContext, Metric, role
 from selfreward.plugins.evaluators.compare_pairs import Figures, judge_of, opponent
 from selfreward.plugins.evaluators.winner import WinnerConfig, WinnerEvaluator
 
@@ -19,7 +19,7 @@ from selfreward.plugins.evaluators.winner import WinnerConfig, WinnerEvaluator
 class HeadToHeadConfig(WinnerConfig):
     """Who is compared with whom, and how."""
 
-    against: str = "previous"
+    against: str = role("previous", "previous", "judge")
     """The other model: previous, a role (base, M0, sft, M1, ...) or the path of a model folder."""
 
 

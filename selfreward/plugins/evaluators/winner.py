@@ -17,7 +17,17 @@ from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
-from selfreward import AnsweredPrompt, EvaluationContext, Evaluator, FileContext, Message, Metric, Sampling, option
+from selfreward import (
+    AnsweredPrompt,
+    EvaluationContext,
+    Evaluator,
+    FileContext,
+    Message,
+    Metric,
+    Sampling,
+    option,
+    role,
+)
 from selfreward.plugins.evaluators.compare_pairs import Figures, Pair, in_both_orders, rubric_problems
 
 Met = tuple[AnsweredPrompt, AnsweredPrompt]
@@ -40,7 +50,7 @@ class WinnerConfig:
     by: By = By.auto
     """truth: the data's true score; judge: a judge's scores of both; pair: a judge that sees both, in both orders;
     auto: judge where judge_model is named or the data has no truth, else truth."""
-    judge_model: str | None = None
+    judge_model: str | None = role(None, "judge")
     """Who judges: None = this model itself, judge = the loop's judge, a role, or the path of a model folder."""
     rubric: str = "pairwise"
     """What by=pair asks: a rubric that compares two answers, by name, .yaml file or FILE.jsonl:NAME."""

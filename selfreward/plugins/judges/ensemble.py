@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any, cast
 
-from selfreward import AnsweredPrompt, FileContext, Judge, Judgement, StageContext, option
+from selfreward import AnsweredPrompt, FileContext, Judge, Judgement, StageContext, option, role
 
 
 class Aggregate(Enum):
@@ -54,7 +54,7 @@ class EnsembleConfig:
     """Members that must have a score for an answer, or it has none."""
     ranges: dict[str, list[float]] = field(default_factory=dict)
     """Lowest and highest score of members without a rubric: ``judge.ranges.length=[0,500]``."""
-    model: str = "policy"
+    model: str = role("policy")
     """Role of the model that judges."""
 
     def problems(self) -> list[str]:

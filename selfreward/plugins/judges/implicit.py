@@ -31,6 +31,7 @@ from selfreward import (
     StageContext,
     StageError,
     option,
+    role,
 )
 
 _ALL_TIES = (
@@ -43,9 +44,9 @@ _ALL_TIES = (
 class ImplicitConfig:
     """Options of ``judge=implicit``."""
 
-    model: str = "policy"
+    model: str = role("policy")
     """Role of the model whose reward it is; one that was trained on preferences (``optimizer=dpo``)."""
-    reference: str = "base"
+    reference: str = role("base")
     """Role of the model it is compared with: what that training started from or was held to (base, sft, M1, ...)."""
     beta: float = option(0.1, gt=0)
     """Scale of the reward; ``optimizer.beta`` of the training that made the model."""

@@ -35,6 +35,7 @@ from selfreward import (
     StageContext,
     UserError,
     option,
+    role,
 )
 
 Asked = tuple[Candidate, list[Message]]
@@ -53,7 +54,7 @@ class ReviewConfig:
     """Nucleus of reviews: the smallest set of tokens with this much probability is sampled from."""
     max_new_tokens: int = option(256, ge=1)
     """Tokens a review may have."""
-    model: str = "policy"
+    model: str = role("policy")
     """Role of the model that judges."""
 
 

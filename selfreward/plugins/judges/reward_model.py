@@ -19,14 +19,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward import AnsweredPrompt, Continuations, FileContext, Judge, Judgement, StageContext
+from selfreward import AnsweredPrompt, Continuations, FileContext, Judge, Judgement, RoleKind, StageContext, role
 
 
 @dataclass
 class RewardModelConfig:
     """Options of ``judge=reward_model``."""
 
-    model: str = "reward"
+    model: str = role("reward", kind=RoleKind.reward)
     """Role of the reward model: reward (the newest), the name of the round that made it, or a folder."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from selfreward import option
+from selfreward import RoleKind, option, role
 from selfreward.plugins.optimizers.trl_trainer import OptimizationOptions
 
 
@@ -59,7 +59,7 @@ class PpoConfig(OptimizationOptions):
     """Shift and scale a batch's advantages to mean 0 and variance 1."""
     missing_eos: float | None = option(-1.0)
     """Score, in the judge's points, of an answer that was cut off at the token limit; null = the judge's own."""
-    critic: str = "head"
+    critic: str = role("head", "head", "start", kind=RoleKind.any)
     """Value function: ``head`` on the policy, or a model of its own that begins as this role: start, reward, M1."""
     replay: float = option(0.0, ge=0)
     """Weight of the seed demonstrations' log-likelihood per token (PPO-ptx), one for each answer; 0 = off."""

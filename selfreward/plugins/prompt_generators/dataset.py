@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from selfreward import AnsweredPrompt, Prompt, PromptGenerator, StageContext, option
+from selfreward import AnsweredPrompt, Data, Prompt, PromptGenerator, StageContext, option
 
 
 @dataclass
@@ -28,6 +28,9 @@ class Dataset(PromptGenerator):
 
     config: DatasetConfig
     _listed: tuple[Sequence[AnsweredPrompt], int | None, list[Prompt]] | None = None
+
+    def expected(self, data: Data, seed: int) -> int | None:
+        return len(data.split(self.config.split, seed)) if self.config.n is None else self.config.n
 
     def propose(self, rows: range, earlier: Sequence[Prompt], context: StageContext) -> Iterator[Prompt]:
         """The prompts at those places of the (shuffled) split, until it ends."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selfreward import Message, Prompt, PromptGenerator, Request, Sampling, StageContext, UserError, option
+from selfreward import Message, Prompt, PromptGenerator, Request, Sampling, StageContext, UserError, option, role
 
 
 @dataclass
@@ -21,7 +21,7 @@ class SelfInstructConfig:
 
     n: int = option(400, ge=1)
     """Prompts wanted."""
-    model: str = "policy"
+    model: str = role("policy")
     """Role of the model that writes them."""
     shots_seed: int = option(6, ge=1)
     """Examples drawn from the seed prompts."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from selfreward import Candidate, Prompt, Request, Sampler, Sampling, StageContext, option
+from selfreward import Candidate, Prompt, Request, Sampler, StageContext, option, role
 
 
 @dataclass
@@ -26,7 +26,7 @@ class NucleusConfig:
     """Only this many of the likeliest tokens are sampled from; 0 = off."""
     max_new_tokens: int = option(512, ge=1)
     """Tokens an answer may have; longer ones are cut off and never trained on."""
-    model: str = "policy"
+    model: str = role("policy")
     """Role of the model that answers."""
 
     def problems(self) -> list[str]:
@@ -44,9 +44,7 @@ class Nucleus(Sampler):
 
     def sample(self, prompts: Sequence[Prompt], context: StageContext) -> Iterator[Candidate]:
         """``n`` candidates per prompt, all of one prompt together."""
-        c = self.config
-        how = Sampling(c.temperature, c.top_p, c.top_k, c.max_new_tokens)
-        requests = [Request(prompt.messages, how, context.seed(prompt.prompt_id), c.n) for prompt in prompts]
+        requests = [Request(p.messages, self.sampling, context.seed(p.prompt_id), self.n) for p in prompts]
         for prompt, replies in zip(prompts, context.generate(requests), strict=True):
             for k, reply in enumerate(replies):
                 yield Candidate.of(

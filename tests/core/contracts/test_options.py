@@ -217,7 +217,7 @@ def test_execution_options_are_left_out_and_still_have_bounds() -> None:
 def test_execution_options_change_no_key_unless_keys_are_exact(match: str, same: bool) -> None:
     def identity(*overrides: str) -> object:
         run = Run(run_config([f"store.match={match}", *overrides]))
-        return run.identity(run.choices["optimizer"])
+        return run.resources.identity.of(run.config.choices["optimizer"])
 
     assert (identity() == identity("optimizer.checkpoint_steps=3")) is same
     assert (identity() == identity("optimizer.gradient_checkpointing=true")) is same

@@ -19,6 +19,7 @@ from selfreward.core.contracts.records import (
     TRAINING_ROWS,
     Candidate,
     Demonstration,
+    Instruction,
     JudgedPrompt,
     Judgement,
     Preference,
@@ -27,7 +28,6 @@ from selfreward.core.contracts.records import (
     Scored,
     ScoredCandidate,
     digest,
-    training_kind,
 )
 from selfreward.core.contracts.stages import Metric
 
@@ -209,8 +209,11 @@ def test_a_training_row_can_be_traced_and_has_trls_form() -> None:
 
 
 def test_every_training_row_has_a_name_for_people() -> None:
-    assert {kind: training_kind(row) for kind, row in TRAINING_ROWS.items()} == {kind: kind for kind in TRAINING_ROWS}
-    assert training_kind(Scored) == "scored"
+    assert {kind: row.KIND for kind, row in TRAINING_ROWS.items()} == {kind: kind for kind in TRAINING_ROWS}
+    assert list(TRAINING_ROWS) == ["preferences", "demonstrations", "scored", "prompts"]
+    assert (Preference.UNIT, Scored.UNIT, Instruction.UNIT) == ("pairs", "examples", "prompts")
+    for row in TRAINING_ROWS.values():
+        assert set(row.CANDIDATES) <= {field.name for field in dataclasses.fields(row)}
 
 
 # ------------------------------------------------------------------------------------------------------ who may compete

@@ -27,7 +27,7 @@ from selfreward.core.cli import main, run_config
 from selfreward.core.report.run_command import command
 from selfreward.core.report.run_folder import read_run
 from selfreward.core.report.visible import visible
-from selfreward.core.run.run import link
+from selfreward.core.run.folder import link
 from selfreward.core.store.artifacts import Key, Store
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

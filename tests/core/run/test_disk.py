@@ -17,7 +17,7 @@ import pytest
 from selfreward import Finding, Monitor, Plugin
 from selfreward.core.cli import main, run_config
 from selfreward.core.config.registry import Registered, registry
-from selfreward.core.run.disk import TABLES, cannot_write, free_space
+from selfreward.core.run.preflight.disk import TABLES, cannot_write, free_space
 from selfreward.core.store.artifacts import Artifact, Key
 
 SMALL = [

@@ -147,15 +147,18 @@ def test_what_a_child_refuses_is_told_as_if_there_were_none(isolated: Run) -> No
 def test_the_parent_stays_small(tmp_path: Path) -> None:
     script = """
 import os, psutil, sys
-from selfreward.core.run import run as module
 from selfreward.core.cli import main
+from selfreward.core.run.announcer import Announcer
+from selfreward.core.run.engines import EngineRoom
 sizes = []
-tell = module.Run.tell
+event = Announcer.event
 def noted(self, what, **facts):
     sizes.append(psutil.Process().memory_info().rss)
-    assert self.room._engine is None
-    tell(self, what, **facts)
-module.Run.tell = noted
+    event(self, what, **facts)
+def opened(self, model):
+    raise AssertionError("the parent opens no engine")
+Announcer.event = noted
+EngineRoom._opened = opened
 assert main(sys.argv[1:]) == 0
 print((max(sizes) - sizes[2]) / 1e6)  # from the first stage on, when all libraries are imported
 """

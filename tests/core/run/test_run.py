@@ -11,8 +11,8 @@ import pytest
 
 from selfreward import Finding, Judge, Judgement, Monitor, Plugin, Severity, StageError, UserError
 from selfreward.core.cli import main, run_config
+from selfreward.core.commands.run import run
 from selfreward.core.config.registry import Registered, registry
-from selfreward.core.run.run import run
 
 SMALL = [
     "data.ift=12", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",
@@ -170,7 +170,7 @@ def test_a_failure_keeps_what_was_finished(judges, capsys):
 
 
 def test_a_run_folder_is_named_by_what_differs_and_is_stable():
-    from selfreward.core.run.run import run_folder
+    from selfreward.core.run.folder import run_folder
 
     plain, seeded = run_folder(run_config(SMALL)), run_folder(run_config([*SMALL, "seed=3", "judge=random"]))
     assert plain == run_folder(run_config(SMALL))

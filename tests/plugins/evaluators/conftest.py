@@ -24,7 +24,8 @@ from selfreward import (
     digest,
 )
 from selfreward.core.contracts.rounds import Choice
-from selfreward.core.run.context import EngineRoom, Files, MeasuringContext
+from selfreward.core.run.context import Files, MeasuringContext
+from selfreward.core.run.engines import EngineRoom
 from selfreward.core.text.rubric import find_rubric
 from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
 

@@ -47,7 +47,7 @@ def test_the_loop_is_still_the_command_lines():
 def test_data_without_comparisons_is_refused():
     run = Run(run_config(["recipe=rlhf"]))
     with pytest.raises(UserError, match=r"data\.ranked=0\.5"):
-        list(run.choices["recipe"].build().rounds(run.loop_round(), 1, Rows()))
+        list(run.config.choices["recipe"].build().rounds(run.loop_round(), 1, Rows()))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_any_format_of_comparisons_will_do(reader, file, shared_data):
     path = next(path.glob("*.json*")) if path.is_dir() else path
     made = rounds(f"data={reader}", f"data.path={path}", "data.ranked=0.5")
     assert [r.makes for r in made] == ["sft", "R1", "M1"]
-    data = Run(run_config([f"data={reader}", f"data.path={path}", "data.ranked=0.5"])).data
+    data = Run(run_config([f"data={reader}", f"data.path={path}", "data.ranked=0.5"])).resources.data
     ranked = data.split("ranked", 0)
     assert len(ranked) > 50
     assert all(len({c.rank for c in row.candidates}) > 1 for row in ranked)

@@ -6,16 +6,14 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from selfreward.core.config.resolve import RunConfig
 from selfreward.core.contracts.model import ModelRef
-from selfreward.core.contracts.stages import NO_CRITIC
-
-if TYPE_CHECKING:
-    from selfreward.core.run.run import Run
+from selfreward.core.contracts.stages import Optimizer
+from selfreward.core.run.plan import Plan
+from selfreward.core.run.run import Run
 
 TABLES = 64_000_000
 """Bytes to spare for what is not weights: tables, tokenizers, links, the report."""
@@ -26,7 +24,7 @@ TRAINED_PARAMETER = 12
 def folder_problems(run: Run) -> Iterator[str]:
     """Store and run folder that cannot be written, each with its mend."""
     option = "run_dir" if run.options.run_dir else "runs_dir"
-    for what, folder, mend in (("store", run.store.path, "store.path"), ("run's folder", run.folder, option)):
+    for what, folder, mend in (("store", run.resources.store.path, "store.path"), ("run's folder", run.folder, option)):
         if why := cannot_write(folder):
             yield f"the {what} {folder} cannot be written ({why}); choose another folder with {mend}="
 
@@ -47,24 +45,26 @@ def cannot_write(folder: Path) -> str:
     return ""
 
 
-def space_problems(run: Run, base: ModelRef) -> list[str]:
+def space_problems(run: Run, base: ModelRef, dry_plan: Callable[[RunConfig], Plan]) -> list[str]:
     """Free space for new checkpoints, for the trainer's own while the next one is written, and for tables."""
     from safetensors import SafetensorError
 
-    free = free_space(run.store.path)
+    store = run.resources.store.path
+    free = free_space(store)
     try:
         checkpoint, state = _checkpoint_bytes(run, base)
     except SafetensorError as problem:
         return [f"model.path={base.path}: weights are damaged ({problem}); copy or download them again"]
     new = len(list(run.rounds()))
     # what a killed training has left is used again, or replaced
-    free += sum(p.stat().st_size for p in run.store.path.glob("model/*.partial/**/*") if p.is_file())
+    free += sum(p.stat().st_size for p in store.glob("model/*.partial/**/*") if p.is_file())
     if new * checkpoint + state + TABLES > free:  # only then is it worth asking the store, which checks what it has
-        new, steps = _new_work(run)
+        plan = dry_plan(run.config)
+        new, steps = plan.models, len(plan.to_do)
         needed = new * checkpoint + (state if new else 0) + TABLES
         if steps and needed > free:
             return [
-                f"the disk of the store {run.store.path} has {free / 1e6:,.0f} MB free and this run needs about "
+                f"the disk of the store {store} has {free / 1e6:,.0f} MB free and this run needs about "
                 f"{needed / 1e6:,.0f} MB: {new} new checkpoints of {checkpoint / 1e6:,.1f} MB, "
                 f"{state / 1e6:,.1f} MB while training, {TABLES / 1e6:,.0f} MB for tables; free some space, or keep "
                 "the store on another disk (store.path=)"
@@ -88,23 +88,9 @@ def _checkpoint_bytes(run: Run, base: ModelRef) -> tuple[int, int]:
         with safe_open(path, framework="numpy") as weights:
             parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     written = parameters * {"float32": 4, "bfloat16": 2}.get(base.torch_dtype(), 0) or stored
-    optimizers = [round.optimizer.config for round in run.rounds()]
-    keeps = [config for config in optimizers if getattr(config, "checkpoint_steps", 1)]
+    optimizers: list[Optimizer] = [round.optimizer.build() for round in run.rounds()]
+    keeps = [optimizer for optimizer in optimizers if optimizer.checkpoints]
     # adapters are next to nothing; a value model of its own is trained whole
-    critics = any(getattr(config, "critic", NO_CRITIC) != NO_CRITIC for config in keeps)
+    critics = any(optimizer.critic for optimizer in keeps)
     whole = bool(keeps and not base.config.lora.r) + critics
     return written, 2 * TRAINED_PARAMETER * parameters * whole
-
-
-def _new_work(run: Run) -> tuple[int, int]:
-    """Checkpoints and steps that the store does not have: the same loop, dry."""
-    from rich.console import Console
-
-    from selfreward.core.loop import align
-    from selfreward.core.run.progress import Screen
-
-    options = replace(run.options, dry_run=True)
-    dry = type(run)(replace(run.config, options=options), Screen(Console(quiet=True)))
-    dry.start()
-    align(dry)
-    return dry.plan.models, sum(not step.reused for step in dry.plan.steps)
