@@ -7,6 +7,7 @@ of which the first writes.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -85,67 +86,34 @@ class Wire:
 
 
 class WiredScreen(Screen):
-    """Bars are drawn by the parent, lines are the parent's business."""
+    """Bars are drawn by the parent, a few times a second; lines are the parent's business."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__()
         self._wire = wire
-        self._numbers = 0
+        self._numbers = itertools.count()
 
-    def line(self, text: str, style: str = "") -> None:
-        """Nothing: the parent tells."""
+    def line(self, text: str, style: str = "") -> None: ...
 
-    def rule(self, text: str) -> None:
-        """Nothing: the parent tells."""
+    def rule(self, text: str) -> None: ...
 
     @contextmanager
     def bar(self, name: str, total: float | None) -> Iterator[Bar]:
-        """A bar on the parent's screen."""
-        self._numbers += 1
-        bar = WiredBar(self._wire, self._numbers, name, total)
+        number, sent = next(self._numbers), 0.0
+
+        def send(bar: Bar, ended: bool = False) -> None:
+            nonlocal sent
+            now = time.monotonic()
+            if ended or now - sent > EVERY:
+                sent = now
+                state = {"name": name, "total": bar.total, "shown": bar.shown, "figures": dict(bar.figures)}
+                self._wire.send({"bar": number, **state, "ended": ended})
+
+        bar = Bar(name, total, send)
         try:
             yield bar
         finally:
-            bar.tell(ended=True)
-
-
-class WiredBar(Bar):
-    """The state of a bar, sent a few times a second."""
-
-    def __init__(self, wire: Wire, number: int, name: str, total: float | None) -> None:
-        self._wire, self._number, self._name, self._total = wire, number, name, total
-        self._sure = self._shown = self._told = 0.0
-        self._figures: Mapping[str, float] = {}
-
-    def advance(self, rows: float) -> None:
-        """Some rows more are under way or done."""
-        self.show(self._shown + rows)
-
-    def show(self, rows: float) -> None:
-        """So many rows are under way or done."""
-        self._shown = rows
-        self.tell()
-
-    def settle(self, rows: float) -> None:
-        """So many rows more are done, exactly."""
-        self._sure += rows
-        self.show(self._sure)
-
-    def total(self, rows: float) -> None:
-        """How many rows there will be."""
-        self._total = rows
-
-    def say(self, figures: Mapping[str, float]) -> None:
-        """Show figures beside the bar."""
-        self._figures = figures
-
-    def tell(self, ended: bool = False) -> None:
-        """Send the state, unless it was sent just now."""
-        now = time.monotonic()
-        if ended or now - self._told > EVERY:
-            self._told = now
-            state = {"bar": self._number, "name": self._name, "total": self._total, "done": self._shown}
-            self._wire.send({**state, "figures": dict(self._figures), "ended": ended})
+            send(bar, ended=True)
 
 
 def main(job_file: str) -> int:

@@ -218,5 +218,5 @@ def _judge(judge: Judge, answered: Sequence[AnsweredPrompt], context: MeasuringC
     """The judge at work on the evaluator's context: same model, its own seeds."""
     context.weight = sum(len(group.candidates) for group in answered)
     if context.bar:
-        context.bar.total(context.weight)
+        context.bar.total = context.weight
     return list(judge.score(answered, context))

@@ -29,7 +29,7 @@ from typing import Any
 
 from selfreward.core.config.resolve import LaunchOptions, RunConfig
 from selfreward.core.errors import SelfRewardError, StageError, UserError
-from selfreward.core.run.progress import Bar, Screen
+from selfreward.core.run.progress import Screen
 from selfreward.core.store.artifacts import Artifact
 
 LAST_LINES = 15
@@ -227,12 +227,7 @@ def _draw(bars: dict[int, Any], message: Mapping[str, Any], screen: Screen) -> N
         opened = screen.bar(message["name"], message["total"])
         bars[number] = opened, opened.__enter__()
     opened, bar = bars[number]
-    assert isinstance(bar, Bar)
-    if message["total"] is not None:
-        bar.total(message["total"])
-    bar.show(message["done"])
-    if message["figures"]:
-        bar.say(message["figures"])
+    bar.update(message["total"], message["shown"], message["figures"])
     if message["ended"]:
         opened.__exit__(None, None, None)
         del bars[number]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,39 +20,36 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:,.0f} rows/s" if speed and speed >= 10 else f"{speed:,.1f} rows/s" if speed else "")
 
 
+@dataclass
 class Bar:
-    """A stage's bar. ``advance`` may be called with fractions of a row while a batch is under way."""
+    """How far a stage is; ``draw`` is called with every change, by whoever shows it: a terminal, or the parent's."""
 
-    def __init__(self, progress: Progress, task: int) -> None:
-        self._progress, self._task = progress, task
-        self._sure = 0.0
+    name: str
+    total: float | None
+    draw: Callable[[Bar], None]
+    shown: float = 0.0
+    """Rows under way or done, in fractions while a batch is under way."""
+    done: float = 0.0
+    """Rows that are surely done."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Shown beside the bar, such as the loss."""
 
     def advance(self, rows: float) -> None:
         """Some rows more are under way or done."""
-        self._progress.advance(self._task, rows)  # type: ignore[arg-type]
-
-    @property
-    def done(self) -> float:
-        """Rows that are surely done."""
-        return self._sure
+        self.shown += rows
+        self.draw(self)
 
     def settle(self, rows: float) -> None:
         """So many rows more are done, exactly."""
-        self._sure += rows
-        self.show(self._sure)
+        self.done += rows
+        self.shown = self.done
+        self.draw(self)
 
-    def show(self, rows: float) -> None:
-        """So many rows are under way or done."""
-        self._progress.update(self._task, completed=rows)  # type: ignore[arg-type]
-
-    def total(self, rows: float) -> None:
-        """How many rows there will be."""
-        self._progress.update(self._task, total=rows)  # type: ignore[arg-type]
-
-    def say(self, figures: Mapping[str, float]) -> None:
-        """Show figures beside the bar, such as the loss."""
-        text = " ".join(f"{name} {value:.3g}" for name, value in figures.items())
-        self._progress.update(self._task, figures=text)  # type: ignore[arg-type]
+    def update(self, total: float | None, shown: float, figures: Mapping[str, float]) -> None:
+        """All of it anew; an unknown total leaves the one that is known."""
+        self.total = self.total if total is None else total
+        self.shown, self.figures = shown, figures
+        self.draw(self)
 
 
 class Screen:
@@ -82,8 +80,13 @@ class Screen:
                 self._progress.start()
             progress = self._progress
             task = progress.add_task(name, total=total, figures="")
+
+        def draw(bar: Bar) -> None:
+            figures = " ".join(f"{figure} {value:.3g}" for figure, value in bar.figures.items())
+            progress.update(task, total=bar.total, completed=bar.shown, figures=figures)
+
         try:
-            yield Bar(progress, task)
+            yield Bar(name, total, draw)
         finally:
             with self._bars:
                 progress.remove_task(task)

@@ -117,9 +117,7 @@ class Update(KeyedStage):
         rollouts = Rollouts(self.run, self.round, self.start) if self.round.online else None
 
         def progress(done: int, total: int, figures: Mapping[str, float]) -> None:
-            bar.total(total)
-            bar.settle(done - bar.done)
-            bar.say(figures)
+            bar.update(total, done, figures)
 
         context = TrainingContext(
             start=self.start,
