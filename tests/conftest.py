@@ -28,6 +28,18 @@ for name in ("SELFREWARD_STORE", "SELFREWARD_BLOCK", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay in one worker, which makes what they share once.
+
+    Groups that a mark names come first: they take longest, and what is in one of them never runs twice at a time.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 class Finished(NamedTuple):
     """A child process that has ended."""
 

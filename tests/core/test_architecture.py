@@ -56,51 +56,59 @@ def at_import_time(tree: ast.AST) -> Iterator[ast.AST]:
         yield from at_import_time(child)
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_does_not_know_the_plugins(name):
-    tree = TREES[name]
-    modules = {f"{module}.{what}" for module, what in imports(name, ast.walk(tree))}
-    modules |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert not [module for module in modules if re.match(r"selfreward\.plugins\b", module)]
+def test_the_core_does_not_know_the_plugins():
+    problems = []
+    for name in CORE:
+        tree = TREES[name]
+        modules = {f"{module}.{what}" for module, what in imports(name, ast.walk(tree))}
+        constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        modules |= {value for value in constants if isinstance(value, str)}
+        problems += [f"{name}: {module}" for module in modules if re.match(r"selfreward\.plugins\b", module)]
+    assert not problems
 
 
-@pytest.mark.parametrize("name", PLUGINS)
-def test_a_plugin_imports_public_names_and_helpers_of_its_own_folder(name):
+def foreign_imports(name: str) -> Iterator[str]:
+    """What a plugin's module imports and should not."""
     folder = ".".join(name.split(".")[:3])
     for module, what in imports(name, ast.walk(TREES[name])):
         if module.split(".")[0] != "selfreward":
             continue
         if module == "selfreward":
-            assert what in selfreward.__all__, f"{name}: {what or 'the package itself'} is not a public name"
+            if what not in selfreward.__all__:
+                yield f"{name}: {what or 'the package itself'} is not a public name"
             continue
         place = module if module in TREES else f"{module}.{what}"
         inside = module if module != folder else f"{module}.{what}"
-        assert place.startswith("selfreward.plugins."), (
-            f"{name} imports {place}; plugins use `from selfreward import X`"
-        )
-        assert inside.startswith(f"{folder}."), f"{name} imports {inside}, of another kind"
         registers = name.endswith("__init__") or folder.endswith(".micro")
-        assert registers or inside not in REGISTERED, f"{name} imports the plugin {inside}"
+        if not place.startswith("selfreward.plugins."):
+            yield f"{name} imports {place}; plugins use `from selfreward import X`"
+        elif not inside.startswith(f"{folder}."):
+            yield f"{name} imports {inside}, of another kind"
+        elif not registers and inside in REGISTERED:
+            yield f"{name} imports the plugin {inside}"
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_the_core_imports_nothing_heavy_before_it_is_used(name):
-    found = {module.split(".")[0] for module, _ in imports(name, at_import_time(TREES[name]))}
-    assert not found & HEAVY
+def test_a_plugin_imports_public_names_and_helpers_of_its_own_folder():
+    assert PLUGINS
+    assert not [problem for name in PLUGINS for problem in foreign_imports(name)]
 
 
-@pytest.mark.parametrize(
-    "start", [name for name in PLUGINS if re.fullmatch(r"selfreward\.plugins\.\w+\.__init__", name)]
-)
-def test_registering_imports_nothing_heavy(start):
-    waiting, seen = [start], set()
+def test_the_core_imports_nothing_heavy_before_it_is_used():
+    found = [(name, module) for name in CORE for module, _ in imports(name, at_import_time(TREES[name]))]
+    assert not [f"{name} imports {module}" for name, module in found if module.split(".")[0] in HEAVY]
+
+
+def test_registering_imports_nothing_heavy():
+    starts = [name for name in PLUGINS if re.fullmatch(r"selfreward\.plugins\.\w+\.__init__", name)]
+    waiting, seen, problems = list(starts), set(), []
     while waiting:
         name = waiting.pop()
         seen.add(name)
         for module, what in imports(name, at_import_time(TREES[name])):
-            assert module.split(".")[0] not in HEAVY, f"{name} imports {module}"
+            problems += [f"{name} imports {module}"] if module.split(".")[0] in HEAVY else []
             waiting += [m for m in (module, f"{module}.{what}") if m in TREES and m not in seen]
-    assert len(seen) > 1
+    assert not problems
+    assert len(seen) > 2 * len(starts) > 0
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["plugins", "optimizer"], ["--cfg", "job"]])
@@ -142,21 +150,22 @@ def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.Class
                 yield from (m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("_"))
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_what_is_public_has_a_docstring(name):
-    missing = [node.name for node in public_definitions(TREES[name]) if not ast.get_docstring(node)]
-    assert not missing
-    assert ast.get_docstring(TREES[name])
+def test_what_is_public_has_a_docstring():
+    public = [(name, node) for name, tree in TREES.items() for node in public_definitions(tree)]
+    assert not [f"{name}: {node.name}" for name, node in public if not ast.get_docstring(node)]
+    assert not [name for name, tree in TREES.items() if not ast.get_docstring(tree)]
 
 
-@pytest.mark.parametrize("name", selfreward.__all__)
-def test_a_public_name_says_what_it_is(name):
-    thing = getattr(selfreward, name)
-    if not inspect.isclass(thing) and not inspect.isfunction(thing):
-        return  # a constant; a string under a module's assignment cannot be read back
-    text = inspect.getdoc(thing) or ""
-    assert len(text) > 20
-    assert not text.startswith(f"{name}("), "the signature that dataclass() writes is no docstring"
+def test_a_public_name_says_what_it_is():
+    problems = []
+    for name in selfreward.__all__:
+        thing = getattr(selfreward, name)
+        if not inspect.isclass(thing) and not inspect.isfunction(thing):
+            continue  # a constant; a string under a module's assignment cannot be read back
+        text = inspect.getdoc(thing) or ""
+        # the signature that dataclass() writes is no docstring
+        problems += [f"{name}: {text}"] if len(text) <= 20 or text.startswith(f"{name}(") else []
+    assert not problems
 
 
 def option_classes() -> dict[str, type]:
@@ -170,11 +179,12 @@ def option_classes() -> dict[str, type]:
     return found
 
 
-@pytest.mark.parametrize(("where", "config"), option_classes().items(), ids=option_classes())
-def test_every_option_has_one_line_of_documentation(where, config):
-    docs = option_docs(config)
-    for field in dataclasses.fields(config):
-        assert len(docs.get(field.name, "")) > 5, f"{where}: {field.name} has no docstring below it"
+def test_every_option_has_one_line_of_documentation():
+    undocumented = []
+    for where, config in option_classes().items():
+        docs = option_docs(config)
+        undocumented += [f"{where}: {f.name}" for f in dataclasses.fields(config) if len(docs.get(f.name, "")) <= 5]
+    assert not undocumented, "these have no docstring below them"
 
 
 def test_every_option_of_the_run_is_documented():
