@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -38,6 +39,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_runtest_teardown() -> None:
+    """Libraries, once imported, are out of the collector's sight: who trains collects, half a second each time."""
+    global imported
+    if len(sys.modules) > imported + 100:
+        imported = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+
+
+imported = 0
+"""Modules that were there when the collector last forgot."""
 
 
 class Finished(NamedTuple):
