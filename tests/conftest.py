@@ -91,6 +91,22 @@ def cli(python: Callable[..., Finished]) -> Callable[..., Finished]:
     return lambda *arguments, **options: python("-m", "selfreward", *arguments, **options)
 
 
+@pytest.fixture
+def here(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Finished]:
+    """``here(*arguments)``: what ``cli`` does, in this process, which has everything imported already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SELFREWARD_STORE", str(tmp_path / "store"))
+
+    def run(*arguments: str) -> Finished:
+        from selfreward.core.cli import main
+
+        return Finished(main(arguments), *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def pip_install() -> Callable[[Path, Path], None]:
     """``pip_install(what, target)``: a source tree or a wheel into a folder, offline and without dependencies."""
