@@ -12,6 +12,7 @@ import pytest
 
 MODELS = ["M0", "sft", "M1", "M2", "M3"]
 CLOCKS = ("seconds", "engine_busy")
+pytestmark = pytest.mark.xdist_group("loop")
 
 
 def run(folder: Path, *overrides: str, timeout: float = 400) -> subprocess.CompletedProcess:

@@ -27,6 +27,7 @@ SMALL = [
 ]  # fmt: skip
 """One round of eight steps, with the trainer's checkpoint in its middle."""
 MB = 1_000_000
+pytestmark = pytest.mark.xdist_group("disk")
 AFTER: dict[str, Callable[[], object]] = {}
 """What happens to the disk when a stage has ended, once."""
 

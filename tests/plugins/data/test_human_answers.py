@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from selfreward.plugins.data.contamination import normalised
 from selfreward.plugins.data.table import Table, TableConfig
 
