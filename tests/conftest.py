@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -26,6 +27,31 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 for name in ("SELFREWARD_STORE", "SELFREWARD_BLOCK", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay in one worker, which makes what they share once.
+
+    Groups that a mark names come first: they take longest, and what is in one of them never runs twice at a time.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_runtest_teardown() -> None:
+    """Libraries, once imported, are out of the collector's sight: who trains collects, half a second each time."""
+    global imported
+    if len(sys.modules) > imported + 100:
+        imported = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+
+
+imported = 0
+"""Modules that were there when the collector last forgot."""
 
 
 class Finished(NamedTuple):
@@ -63,6 +89,22 @@ def python(tmp_path: Path) -> Callable[..., Finished]:
 def cli(python: Callable[..., Finished]) -> Callable[..., Finished]:
     """``cli(*arguments, path=[...], **environment)``: ``python -m selfreward ...`` in a child process."""
     return lambda *arguments, **options: python("-m", "selfreward", *arguments, **options)
+
+
+@pytest.fixture
+def here(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Finished]:
+    """``here(*arguments)``: what ``cli`` does, in this process, which has everything imported already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SELFREWARD_STORE", str(tmp_path / "store"))
+
+    def run(*arguments: str) -> Finished:
+        from selfreward.core.cli import main
+
+        return Finished(main(arguments), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,15 @@ import os
 import pickle
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from selfreward import UserError
+from selfreward import Plugin, UserError
 from selfreward.core.cli import _split, main, run_config
-from selfreward.core.config.registry import HOOKS, KINDS, registry
+from selfreward.core.config.registry import HOOKS, KINDS, Registered, registry
 
 
 @pytest.fixture(scope="session")
@@ -202,24 +203,25 @@ def test_every_group_has_its_misspelt_name_and_option_above(kind):
     assert any(part.startswith(f"{kind}.") for part in typed)
 
 
+@dataclass
+class NoOptions:
+    """No options."""
+
+
 @pytest.mark.parametrize(("kind", "chosen"), [("engine", "needy"), ("evaluators", "[needy]"), ("judge", "needy")])
-def test_a_library_that_is_not_installed_is_missed_before_any_work(cli, tmp_path, kind, chosen):
-    site = tmp_path / "site"
-    info = site / "selfreward_needy-0.1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: selfreward-needy\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[selfreward]\nneedy = needy\n")
+def test_a_library_that_is_not_installed_is_missed_before_any_work(
+    refused, tmp_path_factory, monkeypatch, kind, chosen
+):
+    site = tmp_path_factory.mktemp("site")
     (site / "needy_class.py").write_text("import a_library_that_nobody_has\nclass Needy: pass\n")
-    (site / "needy.py").write_text(
-        "from dataclasses import dataclass\nfrom selfreward import Plugin, hookimpl\n@dataclass\nclass Options: pass\n"
-        f"@hookimpl\ndef {KINDS[kind]}(): return [Plugin('needy', 'needy_class:Needy', Options)]\n"
-    )
-    done = cli(f"{kind}={chosen}", path=[site])
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert f"{kind}=needy: 'needy' cannot be loaded from needy_class:Needy: " in done.err
-    assert "No module named 'a_library_that_nobody_has'" in done.err
-    assert "install it: pip install a_library_that_nobody_has" in done.err
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    monkeypatch.syspath_prepend(site)
+    needy = Registered(Plugin("needy", "needy_class:Needy", NoOptions), "selfreward-needy 0.1")
+    monkeypatch.setitem(registry().kinds[kind], "needy", [needy])
+    told = refused(f"{kind}={chosen}")
+    assert "\n" not in told
+    assert f"{kind}=needy: 'needy' cannot be loaded from needy_class:Needy: " in told
+    assert "No module named 'a_library_that_nobody_has'" in told
+    assert "install it: pip install a_library_that_nobody_has" in told
 
 
 def test_all_problems_are_told_at_once(refused):
@@ -407,13 +409,13 @@ def test_the_composed_config_is_what_a_run_gets(cli):
     assert yaml.safe_load(done.out) == run_config(["judge.votes=5", "experiment=micro_fast"]).composed
 
 
-def test_the_composed_config_shows_the_partner(cli):
-    done = cli("selector=positive_only", "--cfg", "job")
+def test_the_composed_config_shows_the_partner(here):
+    done = here("selector=positive_only", "--cfg", "job")
     assert yaml.safe_load(done.out)["optimizer"]["name"] == "sft"
 
 
-def test_a_mistake_is_told_in_the_same_way_when_only_looking(cli):
-    done = cli("judge=llm_cott", "--cfg", "job")
+def test_a_mistake_is_told_in_the_same_way_when_only_looking(here):
+    done = here("judge=llm_cott", "--cfg", "job")
     assert (done.code, done.out) == (2, "")
     assert "did you mean 'llm_cot'?" in done.err
 
@@ -431,15 +433,15 @@ def test_the_traceback_is_there_for_who_asks(cli):
     assert done.err.endswith("selfreward: sampler.n=0 is out of range: it must be at least 1\n")
 
 
-def test_what_is_refused_last_leaves_nothing_behind(cli, stop, tmp_path):
-    done = cli(*stop)
+def test_what_is_refused_last_leaves_nothing_behind(here, stop, tmp_path):
+    done = here(*stop)
     assert (done.code, done.out) == (2, "")
     assert done.err == f"selfreward: {stop[1]}: no *.safetensors weights in this folder\n"
     assert not list(tmp_path.iterdir())
 
 
-def test_refused_jobs_of_a_sweep_are_all_told(cli, tmp_path):
-    done = cli("optimizer=dpo", "-m", "selector=positive_only,demonstrations")
+def test_refused_jobs_of_a_sweep_are_all_told(here, tmp_path):
+    done = here("optimizer=dpo", "-m", "selector=positive_only,demonstrations")
     assert done.code == 2
     assert "Traceback" not in done.err
     for selector in ("positive_only", "demonstrations"):
@@ -455,12 +457,12 @@ def test_main_leaves_the_process_as_it_was(refused, stop):
     assert (sys.argv, dict(os.environ), Path.cwd()) == before
 
 
-def test_a_sweep_lists_refused_jobs_runs_the_others_and_compares_them(cli):
+def test_a_sweep_lists_refused_jobs_runs_the_others_and_compares_them(here):
     small = [
         "data.ift=8", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",
         "prompt_generator.n=4", "evaluators=[oracle]", "judge=random",
     ]  # fmt: skip
-    done = cli(*small, "optimizer=dpo", "-m", "selector=best_worst,random_pair,positive_only")
+    done = here(*small, "optimizer=dpo", "-m", "selector=best_worst,random_pair,positive_only")
     assert done.code == 2
     assert "selector=positive_only writes demonstrations, optimizer=dpo reads preferences" in done.err
     assert "Traceback" not in done.err
@@ -472,8 +474,8 @@ def test_a_sweep_lists_refused_jobs_runs_the_others_and_compares_them(cli):
     ]
 
 
-def test_a_dry_run_of_a_sweep_prints_every_plan(cli):
-    done = cli("dry_run=true", "-m", "seed=0,1")
+def test_a_dry_run_of_a_sweep_prints_every_plan(here):
+    done = here("dry_run=true", "-m", "seed=0,1")
     assert (done.code, done.err.count("selfreward:")) == (0, 0), done.err
     assert done.out.count("to do: 25 of 25 steps") == 2
 

@@ -12,6 +12,7 @@ import pytest
 
 MODELS = ["M0", "sft", "M1", "M2", "M3"]
 CLOCKS = ("seconds", "engine_busy")
+pytestmark = pytest.mark.xdist_group("loop")
 
 
 def run(folder: Path, *overrides: str, timeout: float = 400) -> subprocess.CompletedProcess:
@@ -167,7 +168,7 @@ def test_show_prints_the_lineage_of_a_prompt(folder):
     assert "no prompt 'nope'" in missing.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_killed_run_goes_on_and_ends_with_the_same_tables_and_weights(folder):
     """SIGKILL three times on the way, in a store of its own; then the same command to the end."""
     arguments = ["experiment=micro_fast", "iterations=1", "run_dir=killed", "store.path=killed_store", "shard_size=40"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html.parser
+import itertools
 import json
 import os
 import re
@@ -123,9 +124,28 @@ class Page(html.parser.HTMLParser):
             self.raw[self.open].append(data)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder that no test changes, with the report in it."""
+    folder = write_run(tmp_path_factory.mktemp("written"), FIGURES)
+    build_report(folder)
+    return folder
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    return write_run(tmp_path, FIGURES)
+def run_folder(written: Path, tmp_path: Path) -> Path:
+    """A run's folder of the test's own, as before its report."""
+    place = written.relative_to(written.parents[2])
+    shutil.copytree(written.parents[2], tmp_path, symlinks=True, dirs_exist_ok=True)
+    (tmp_path / place / "report.html").unlink()
+    return tmp_path / place
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> tuple[str, Page]:
+    """The report of that run, as text and as a browser would see it."""
+    text = (written / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
 
 
 def page_of(folder: Path, **options: Any) -> tuple[str, Page]:
@@ -150,8 +170,8 @@ def test_texts_of_the_data_never_become_markup(run_folder):
     assert f"a judge said {HOSTILE}bell\u2407" in page.text
 
 
-def test_nothing_is_fetched_and_only_its_own_script_and_style_may_run(run_folder):
-    text, page = page_of(run_folder)
+def test_nothing_is_fetched_and_only_its_own_script_and_style_may_run(page):
+    text, page = page
     [policy] = [value for tag, _, value in page.attributes if tag == "meta" and value.startswith("default-src")]
     [style], [script] = page.raw["style"], page.raw["script"]
     hashes = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (script, style)]
@@ -167,8 +187,8 @@ def test_nothing_is_fetched_and_only_its_own_script_and_style_may_run(run_folder
     assert "@import" not in style
 
 
-def test_ids_are_unique_and_every_reference_has_its_target(run_folder):
-    _, page = page_of(run_folder)
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    _, page = page
     ids = Counter(value for _, name, value in page.attributes if name == "id")
     assert max(ids.values()) == 1
     used = {v.removeprefix("#") for _, name, v in page.attributes if name == "href"}
@@ -189,28 +209,27 @@ def test_visible_text_can_be_written_into_any_page(text):
 # -------------------------------------------------------------------------------------------------------------- content
 
 
-def test_the_same_folder_gives_the_same_bytes(run_folder, tmp_path, monkeypatch):
+def test_the_same_folder_gives_the_same_bytes(written, run_folder, tmp_path, monkeypatch):
     import matplotlib
 
-    first = build_report(run_folder).read_bytes()
-    (run_folder / "report.html").unlink()
+    first = (written / "report.html").read_bytes()
     monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9.0)
     assert build_report(run_folder).read_bytes() == first
     assert matplotlib.rcParams["lines.linewidth"] == 9.0
     assert sorted(p.name for p in run_folder.iterdir()) == [
         "config.yaml", "ift", "iter-01", "metrics.json", "report.html"
     ]  # fmt: skip
-    assert str(tmp_path).encode() not in first
+    assert str(tmp_path.parent).encode() not in first
 
 
-def test_figures_have_their_intervals_and_rounds_their_models(run_folder):
-    _, page = page_of(run_folder)
+def test_figures_have_their_intervals_and_rounds_their_models(written, page):
+    _, page = page
     words = " ".join(page.text.split())
     assert "True score 2.00 → 3.00 from M0 to sft" in words
     assert "True score (0–5)21.50–2.5032.50–3.50" in words  # 2 (1.50–2.50), 3 (2.50–3.50), set apart by the style
     assert "M0 → sft" in words
     assert "sft → M1" in words
-    assert [round.makes for round in read_run(run_folder).rounds] == ["sft", "M1"]
+    assert [round.makes for round in read_run(written).rounds] == ["sft", "M1"]
     assert "1 of 2 iterations" in words
     assert "stranger <b>" in words
     assert "iter-01promptstoo short8<i>fox</i> 0<i>fox</i> 1" in words
@@ -232,8 +251,8 @@ def test_the_sample_is_stated_seeded_and_marked(run_folder):
     assert [r["id"] for r in json.loads("".join(other.raw["data"]))] != [row["id"] for row in rows]
 
 
-def test_the_command_gives_the_same_config_again(run_folder):
-    told = shlex.split(command(read_run(run_folder)))
+def test_the_command_gives_the_same_config_again(written):
+    told = shlex.split(command(read_run(written)))
     assert told[:3] == ["python", "-m", "selfreward"]
     assert sorted(told[3:]) == sorted(o for o in OVERRIDES if o != "iterations=2")  # the default
     assert run_config(told[3:]).composed == run_config(OVERRIDES).composed
@@ -262,8 +281,8 @@ def test_no_command_is_told_that_would_not_do(tmp_path):
 # ------------------------------------------------------------------------------------------------------- what is absent
 
 
-def test_plots_without_figures_are_left_out(run_folder):
-    _, page = page_of(run_folder)
+def test_plots_without_figures_are_left_out(run_folder, page):
+    _, page = page
     assert {"True score", "Win, tie, lose", "Answer length", "The judge's scores", "Seconds"} <= titles(page)
     assert not {"Judge agreement", "Fully correct, fluent", "Training rows per prompt"} & titles(page)
     (run_folder / "metrics.json").unlink()
@@ -429,21 +448,23 @@ def test_the_page_works_from_disk_and_complains_of_nothing(browser):
     assert all(url.endswith("/report.html") for url in asked)
 
 
-@pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_and_can_be_read(browser, width, scheme):
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+def test_the_page_fits_and_can_be_read(browser):
+    ink, card, note, paper = (
+        f"getComputedStyle(document.querySelector('{where}')).{what}"
+        for where, what in (
+            ("figure svg text", "fill"), ("figure", "backgroundColor"), (".note", "color"), ("body", "backgroundColor"),
+        )
+    )  # fmt: skip
     browser.does("document.querySelector('.open').click()")
-    assert browser.does("document.documentElement.scrollWidth") == width
-    ink = "getComputedStyle(document.querySelector('figure svg text')).fill"
-    card = "getComputedStyle(document.querySelector('figure')).backgroundColor"
-    assert contrast(browser.does(ink), browser.does(card)) > 7
-    note, paper = (
-        "getComputedStyle(document.querySelector('.note')).color",
-        "getComputedStyle(document.body).backgroundColor",
-    )
-    assert contrast(browser.does(note), browser.does(paper)) > 4.5
+    grounds = set()
+    for scheme, width in itertools.product(("light", "dark"), (400, 1600)):
+        browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        assert browser.does("document.documentElement.scrollWidth") == width, scheme
+        assert contrast(browser.does(ink), browser.does(card)) > 7, scheme
+        assert contrast(browser.does(note), browser.does(paper)) > 4.5, scheme
+        grounds.add(browser.does(paper))
+    assert len(grounds) == 2
 
 
 def contrast(one: str, other: str) -> float:

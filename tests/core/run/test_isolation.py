@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,6 +20,7 @@ TINY = [
     "prompt_generator.n=48", "sampler.max_new_tokens=24", "judge.max_new_tokens=48", "shard_size=4",
 ]  # fmt: skip
 TABLES = ("*.parquet", "*.safetensors")
+pytestmark = pytest.mark.xdist_group("isolation")
 
 
 class Run:
@@ -30,15 +30,19 @@ class Run:
         self.folder = folder
         folder.mkdir(exist_ok=True)
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "selfreward", *TINY, "run_dir=run", "store.path=store", *arguments]
+    def start(self, *arguments: str, program: tuple[str, ...] = ("-m", "selfreward")) -> subprocess.Popen:
+        command = [sys.executable, *program, *TINY, "run_dir=run", "store.path=store", *arguments]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True)
 
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        process = self.start(*arguments)
+    def __call__(self, *arguments: str, **how: tuple[str, ...]) -> tuple[int, str, str]:
+        process = self.start(*arguments, **how)
         out, err = process.communicate(timeout=280)
         return process.returncode, out, err
+
+    def take(self, other: Run, without: tuple[str, ...] = ()) -> None:
+        """A copy of another run's store, without the artifacts of some stages."""
+        shutil.copytree(other.folder / "store", self.folder / "store", ignore=shutil.ignore_patterns(*without))
 
     def children(self, process: subprocess.Popen) -> list[psutil.Process]:
         found = psutil.Process(process.pid).children(recursive=True)
@@ -74,79 +78,8 @@ def isolated(tmp_path: Path) -> Run:
     return Run(tmp_path / "isolated")
 
 
-@pytest.mark.slow
-def test_children_make_the_same_bytes_and_are_told_in_the_same_order(inline: Run, isolated: Run) -> None:
-    code, out, err = isolated("iterations=1", "execution=isolated")
-    assert code == 0, err
-    assert isolated.files() == inline.files()
-    told = re.findall(r"^  (prompts|candidates|judgements|training set|model) +\d+", out, re.MULTILINE)
-    assert told == ["prompts", "candidates", "judgements", "training set", "model"] * 2
-    assert "reused" not in out  # the child made them in this run
-    logs = sorted(p.name for p in (isolated.folder / "run" / "logs").iterdir())
-    assert logs == ["01-train.log", "02-generate.log", "03-train.log"]  # one load for prompts, answers and verdicts
-    metrics = json.loads((isolated.folder / "run" / "metrics.json").read_text())
-    busy = [m["value"] for m in metrics if m["metric"] == "engine_busy"]
-    assert len(busy) == 1
-    assert 0.5 < busy[0] <= 1
-    _, again, _ = isolated("iterations=1", "execution=isolated")
-    assert again.count("reused") == 10
-
-
-@pytest.mark.slow
-def test_a_child_that_dies_is_told_with_its_last_lines_and_the_run_goes_on(inline: Run, isolated: Run) -> None:
-    process = isolated.start("iterations=1", "execution=isolated")
-    log = isolated.folder / "run" / "logs" / "02-generate.log"
-    isolated.wait_until(lambda: log.exists() and bool(isolated.journals("candidates")), process)
-    [child] = isolated.children(process)
-    child.send_signal(signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 3
-    assert "the child process that generates was ended by SIGKILL (out of memory?)" in err
-    assert "the same command goes on" in err
-    assert "02-generate.log" in err
-    assert "Traceback" not in err
-    code, out, err = isolated("iterations=1", "execution=isolated")
-    assert code == 0, err
-    assert "reused" in out
-    assert isolated.files() == inline.files()
-
-
-@pytest.mark.slow
-def test_children_end_with_the_process_that_started_them(isolated: Run) -> None:
-    process = isolated.start("iterations=1", "execution=isolated", "launch.processes=2")
-    isolated.wait_until(lambda: len(isolated.children(process)) >= 3, process)  # the launcher and two workers
-    started = isolated.children(process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs(started, timeout=30)
-    assert not alive
-
-
-@pytest.mark.slow
-def test_two_processes_train_the_model_that_one_trains(inline: Run, isolated: Run) -> None:
-    from safetensors.numpy import load_file
-
-    code, out, err = isolated("iterations=0", "execution=isolated", "launch.processes=2")
-    assert code == 0, err
-    [path] = (isolated.folder / "store" / "model").glob("*/model.safetensors")
-    ours, theirs = load_file(path), load_file(inline.folder / "store" / path.relative_to(isolated.folder / "store"))
-    difference = max(float(abs(ours[name] - theirs[name]).max()) for name in theirs)
-    assert 0 < difference < 1e-5  # other sums, the same model
-    assert "80 rows" in out  # a multiple of the batch: accelerate fills an uneven last batch up
-
-
-@pytest.mark.slow
-def test_what_a_child_refuses_is_told_as_if_there_were_none(isolated: Run) -> None:
-    code, _, err = isolated("iterations=0", "execution=isolated", "optimizer.lr=1e30", "recipe.ift.optimizer.lr=1e30")
-    assert code == 3
-    assert "diverged" in err or "not finite" in err
-    assert "Traceback" not in err
-
-
-@pytest.mark.slow
-def test_the_parent_stays_small(tmp_path: Path) -> None:
-    script = """
-import os, psutil, sys
+NOTING_MEMORY = """
+import psutil, sys
 from selfreward.core.cli import main
 from selfreward.core.run.announcer import Announcer
 from selfreward.core.run.engines import EngineRoom
@@ -162,12 +95,72 @@ EngineRoom._opened = opened
 assert main(sys.argv[1:]) == 0
 print((max(sizes) - sizes[2]) / 1e6)  # from the first stage on, when all libraries are imported
 """
-    arguments = [*TINY, "iterations=1", "execution=isolated", "run_dir=run", "store.path=store"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ)
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) < 20  # megabytes: tables come and go, no model is ever loaded
+
+
+def test_children_make_the_same_bytes_in_the_same_order_and_the_parent_stays_small(inline: Run, isolated: Run) -> None:
+    code, out, err = isolated("iterations=1", "execution=isolated", program=("-c", NOTING_MEMORY))
+    assert code == 0, err
+    assert isolated.files() == inline.files()
+    told = re.findall(r"^  (prompts|candidates|judgements|training set|model) +\d+", out, re.MULTILINE)
+    assert told == ["prompts", "candidates", "judgements", "training set", "model"] * 2
+    assert "reused" not in out  # the child made them in this run
+    logs = sorted(p.name for p in (isolated.folder / "run" / "logs").iterdir())
+    assert logs == ["01-train.log", "02-generate.log", "03-train.log"]  # one load for prompts, answers and verdicts
+    metrics = json.loads((isolated.folder / "run" / "metrics.json").read_text())
+    busy = [m["value"] for m in metrics if m["metric"] == "engine_busy"]
+    assert len(busy) == 1
+    assert 0.5 < busy[0] <= 1
+    assert float(out.split()[-1]) < 20  # megabytes: tables come and go, no model is ever loaded
+    _, again, _ = isolated("iterations=1", "execution=isolated")
+    assert again.count("reused") == 10
+
+
+def test_a_child_that_dies_is_told_with_its_last_lines_and_the_run_goes_on(inline: Run, isolated: Run) -> None:
+    isolated.take(inline, without=("candidates", "judgements"))
+    process = isolated.start("iterations=1", "execution=isolated")
+    log = isolated.folder / "run" / "logs" / "01-generate.log"
+    isolated.wait_until(lambda: log.exists() and bool(isolated.journals("candidates")), process)
+    [child] = isolated.children(process)
+    child.send_signal(signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "the child process that generates was ended by SIGKILL (out of memory?)" in err
+    assert "the same command goes on" in err
+    assert "01-generate.log" in err
+    assert "Traceback" not in err
+    code, out, err = isolated("iterations=1", "execution=isolated")
+    assert code == 0, err
+    assert "reused" in out
+    assert isolated.files() == inline.files()
+
+
+def test_children_end_with_the_process_that_started_them(isolated: Run) -> None:
+    process = isolated.start("iterations=1", "execution=isolated", "launch.processes=2")
+    isolated.wait_until(lambda: len(isolated.children(process)) >= 3, process)  # the launcher and two workers
+    started = isolated.children(process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+
+
+def test_two_processes_train_the_model_that_one_trains(inline: Run, isolated: Run) -> None:
+    from safetensors.numpy import load_file
+
+    code, out, err = isolated("iterations=0", "execution=isolated", "launch.processes=2")
+    assert code == 0, err
+    [path] = (isolated.folder / "store" / "model").glob("*/model.safetensors")
+    ours, theirs = load_file(path), load_file(inline.folder / "store" / path.relative_to(isolated.folder / "store"))
+    difference = max(float(abs(ours[name] - theirs[name]).max()) for name in theirs)
+    assert 0 < difference < 1e-5  # other sums, the same model
+    assert "80 rows" in out  # a multiple of the batch: accelerate fills an uneven last batch up
+
+
+def test_what_a_child_refuses_is_told_as_if_there_were_none(isolated: Run) -> None:
+    code, _, err = isolated("iterations=0", "execution=isolated", "optimizer.lr=1e30", "recipe.ift.optimizer.lr=1e30")
+    assert code == 3
+    assert "diverged" in err or "not finite" in err
+    assert "Traceback" not in err
 
 
 def test_an_accelerate_config_that_is_not_there_is_refused(cli: Callable) -> None:
@@ -176,8 +169,7 @@ def test_an_accelerate_config_that_is_not_there_is_refused(cli: Callable) -> Non
     assert "launch.config=fsdp.yaml: no such file" in done.err
 
 
-@pytest.mark.slow
-def test_two_processes_sample_judge_and_learn_what_one_does_by_ppo(tmp_path: Path) -> None:
+def test_two_processes_sample_judge_and_learn_what_one_does_by_ppo(inline: Run, tmp_path: Path) -> None:
     """Each has half of the prompts and an engine of its own; one batch, all of it in a step, so that orders agree."""
     from safetensors.numpy import load_file
 
@@ -187,16 +179,14 @@ def test_two_processes_sample_judge_and_learn_what_one_does_by_ppo(tmp_path: Pat
         "optimizer.ppo_epochs=2", "optimizer.stop_kl=0",
     ]  # fmt: skip
     alone, both = Run(tmp_path / "alone"), Run(tmp_path / "both")
-    assert alone("iterations=0")[0] == 0
-    shutil.copytree(alone.folder / "store", both.folder / "store")
+    for run in (alone, both):
+        run.take(inline)
     assert alone("iterations=1", *online)[0] == 0
     code, out, err = both("iterations=1", *online, "execution=isolated", "launch.processes=2")
     assert code == 0, err
     assert "brings its partner: selector=prompts" in out
-    seeded = {path.parent.name for path in (alone.folder / "store" / "model").glob("*/model.safetensors")}
-    assert seeded == {path.parent.name for path in (both.folder / "store" / "model").glob("*/model.safetensors")}
-    differences = []
-    for name in seeded:
-        ours, theirs = (load_file(run.folder / "store" / "model" / name / "model.safetensors") for run in (alone, both))
-        differences.append(max(float(abs(ours[weight] - theirs[weight]).max()) for weight in theirs))
-    assert 0 < max(differences) < 2e-5  # other sums, the same model
+    models = [{path.parent.name for path in r.folder.glob("store/model/*/model.safetensors")} for r in (alone, both)]
+    [name] = models[0] - {path.parent.name for path in inline.folder.glob("store/model/*/model.safetensors")}
+    assert models[0] == models[1]
+    ours, theirs = (load_file(run.folder / "store" / "model" / name / "model.safetensors") for run in (alone, both))
+    assert 0 < max(float(abs(ours[weight] - theirs[weight]).max()) for weight in theirs) < 2e-5  # other sums

@@ -115,7 +115,7 @@ def test_scored_answers_make_ppo_staged(capsys):
     assert (folder / "iter-01" / "3-judgements").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_ppo_that_is_killed_goes_on_to_the_same_bytes(tmp_path):
     """A real process, SIGKILL after a checkpoint, and the same command again."""
     options = [*ONLINE, "optimizer.epochs=6", "optimizer.checkpoint_steps=2"]

@@ -76,9 +76,9 @@ def test_a_table_that_was_complete_already_is_read_whole(tmp_path: Path) -> None
     assert told == [1]
 
 
-def test_judging_begins_while_answers_are_still_written(cli: Callable, tmp_path: Path) -> None:
+def test_judging_begins_while_answers_are_still_written(here: Callable, tmp_path: Path) -> None:
     sizes = ["data.ift=64", "recipe.eft.source=none", "iterations=1", "prompt_generator.n=32", "shard_size=4"]
-    done = cli("experiment=micro_fast", "evaluators=[]", "monitors=[]", "run_dir=run", *sizes)
+    done = here("experiment=micro_fast", "evaluators=[]", "monitors=[]", "run_dir=run", *sizes)
     assert done.code == 0, done.err
     written = {
         stage: sorted(p.stat().st_mtime for p in (tmp_path / "run" / "iter-01" / folder).glob("*.parquet"))

