@@ -29,16 +29,11 @@ import yaml
 
 from selfreward.core.contracts.records import Candidate
 from selfreward.core.errors import UserError
+from selfreward.core.run.figures import figure_source, in_order, sources
 from selfreward.core.store.artifacts import Artifact, Key
 
 NOT_COMPARED = ("seed", "run_dir", "runs_dir", "store", "engine", "shard_size", "monitors", "dry_run")
 """Settings that do not make two runs different experiments."""
-
-DEFAULT_METRICS = (
-    "true_score", "fully_correct", "fluent", "win", "tie", "lose", "pairwise_accuracy", "exact_match", "five_best",
-    "spearman", "kendall_tau", "parse_rate", "prompts_valid", "prompts_novel", "training_rows", "response_length",
-    "seconds",
-)  # fmt: skip
 
 FEWEST_PROMPTS = 10
 """Held-out prompts that ``vs first`` needs."""
@@ -67,13 +62,14 @@ def compare(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="selfreward compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--models", help="which models, such as M1,M3 (default: all)")
-    shown = f"default: all; as text {','.join(DEFAULT_METRICS)}"
+    usual = [f.metric for name in in_order(sources()) for f in figure_source(name).figures if f.compared]
+    shown = f"default: all; as text {','.join(usual)}"
     parser.add_argument("--metrics", help=f"which figures, such as true_score,win ({shown})")
     parser.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
     given = parser.parse_args(list(arguments))
     runs = [_read(folder) for folder in given.runs]
     found = dict.fromkeys(metric for run in runs for _, metric in run.values)
-    default = DEFAULT_METRICS if given.format == "text" else list(dict.fromkeys([*DEFAULT_METRICS, *found]))
+    default = usual if given.format == "text" else list(dict.fromkeys([*usual, *found]))
     metrics = given.metrics.split(",") if given.metrics else default
     models = given.models.split(",") if given.models else list(dict.fromkeys(m for run in runs for m in run.models))
     rows = _rows(runs, models, metrics)

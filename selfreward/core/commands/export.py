@@ -23,10 +23,10 @@ from selfreward.core.contracts.records import TRAINING_ROWS, JudgedPrompt, Messa
 from selfreward.core.errors import UserError
 from selfreward.core.report.figures import figure_groups
 from selfreward.core.report.run_command import command
-from selfreward.core.report.run_folder import STAGES, RoundFolder, RunFolder, read_run
+from selfreward.core.report.run_folder import RoundFolder, RunFolder, read_run
 from selfreward.core.run.progress import Screen
 from selfreward.core.run.stages import judged_shards
-from selfreward.core.store.artifacts import Artifact, Key
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact, Key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def export(arguments: Sequence[str]) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     tables = _write_tables(run, unfinished / "dataset")
     (unfinished / "dataset" / "README.md").write_text(_dataset_card(run, tables), encoding="utf-8")
-    shutil.copytree(trained[-1].folder / STAGES["model"], unfinished / "model", ignore=_not_of_the_model)
+    shutil.copytree(trained[-1].folder / STAGE_FOLDERS["model"], unfinished / "model", ignore=_not_of_the_model)
     (unfinished / "model" / "README.md").write_text(_model_card(run, trained[-1]), encoding="utf-8")
     if given.out.exists():
         given.out.rmdir()
@@ -97,7 +97,7 @@ def _write(shards: Iterator[pa.Table], folder: Path, split: str) -> int:
 
 
 def _artifact(round: RoundFolder, stage: str) -> Artifact:
-    return Artifact(round.folder / STAGES[stage], Key(stage, {}))
+    return Artifact(round.folder / STAGE_FOLDERS[stage], Key(stage, {}))
 
 
 def _record(round: RoundFolder) -> type[TrainingRow] | None:

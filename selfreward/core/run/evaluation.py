@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfreward.core.contracts.engine import Request, Sampling
+from selfreward.core.contracts.evaluation import Metric
 from selfreward.core.contracts.model import ModelRef
 from selfreward.core.contracts.records import AnsweredPrompt, Candidate, Judgement, Prompt
 from selfreward.core.contracts.rounds import Choice
-from selfreward.core.contracts.stages import Metric
 from selfreward.core.errors import SelfRewardError, StageError
 from selfreward.core.run.context import Context, EngineRoom, MeasuringContext, drain_counters
 from selfreward.core.run.isolation import Needs

@@ -17,12 +17,12 @@ from omegaconf import OmegaConf
 
 from selfreward.core.config.registry import LIST_KINDS, did_you_mean, registry
 from selfreward.core.config.resolve import Execution, Match, RunConfig
-from selfreward.core.contracts.events import Event
+from selfreward.core.contracts.evaluation import Metric
 from selfreward.core.contracts.model import ModelRef
+from selfreward.core.contracts.monitors import Event, Finding, Monitor, Severity
 from selfreward.core.contracts.options import plain, without_execution
 from selfreward.core.contracts.records import Demonstration, Prompt, digest
 from selfreward.core.contracts.rounds import STAGES, Choice, Round
-from selfreward.core.contracts.stages import Finding, Metric, Monitor, Severity
 from selfreward.core.errors import SelfRewardError, StageError, UserError
 from selfreward.core.run.context import EngineRoom, Files
 from selfreward.core.run.disk import free_space
@@ -33,10 +33,7 @@ from selfreward.core.run.preflight import base_model, preflight
 from selfreward.core.run.progress import Screen
 from selfreward.core.run.stages import KeyedStage, Propose, Sample, Score, Select, Update
 from selfreward.core.run.summary import print_summary, round_metrics
-from selfreward.core.store.artifacts import Artifact, Store, file_digest
-
-FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
-           "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact, Store, file_digest
 
 NOT_THE_EXPERIMENT = ("run_dir", "runs_dir", "store", "engine", "execution", "launch", "dry_run", "monitors")
 """Settings that do not make it another run: where it is kept, how models are run and trained, who watches."""
@@ -295,7 +292,7 @@ class Run:
             self.busy_share = busy / (time.perf_counter() - self.room.loading - self._mark[0])
         if not self.process.tells:
             return
-        link(self.folder / stage.round.folder / FOLDERS[stage.name], artifact.folder)
+        link(self.folder / stage.round.folder / STAGE_FOLDERS[stage.name], artifact.folder)
         count = int(figures.get("rows" if stage.name != "model" else "training_rows", 0))
         unit = stage.unit if stage.name != "model" else "rows"
         name = stage.name.replace("_", " ")
@@ -431,7 +428,7 @@ class Run:
         final = self.role("policy")
         self.screen.line(f"\nmetrics      {self.folder / 'metrics.json'}")
         if final.name in self._made:
-            self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / FOLDERS['model']}")
+            self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / STAGE_FOLDERS['model']}")
         self.screen.line(f"look at rows python -m selfreward show {self.folder}")
         self.tell("run_finished", metrics=self.metrics)
 

@@ -24,6 +24,10 @@ from selfreward.core.errors import StageError
 if TYPE_CHECKING:
     from selfreward.core.store.aside import Aside
 
+STAGE_FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
+                 "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+"""Stage -> the name under which a round's folder links to its artifact."""
+
 FORMAT = 1
 """Version of the store's layout; part of every key."""
 
@@ -69,6 +73,11 @@ class Artifact:
         self.aside: Aside | None = None
         """The thread that is writing the table, while there is one."""
         self._shards: list[Shard] | None = None
+
+    @classmethod
+    def at(cls, folder: Path) -> Artifact:
+        """A finished artifact of which no more than the folder is known, as a run's folder links to it."""
+        return cls(folder, Key("", {}))
 
     def __repr__(self) -> str:
         return f"Artifact({self.folder})"

@@ -31,7 +31,15 @@ from statistics import stdev
 from typing import Any
 
 from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Sampling, option
-from selfreward.plugins.evaluators.compare_pairs import Figures, Pair, judge_of, opponent, rubric_problems, verdict
+from selfreward.plugins.evaluators.compare_pairs import (
+    SHARES,
+    Figures,
+    Pair,
+    judge_of,
+    opponent,
+    rubric_problems,
+    verdict,
+)
 from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text
 
 
@@ -162,6 +170,7 @@ class AlpacaEval(Evaluator):
 
     uses_answers = False
     config: AlpacaEvalConfig
+    figures = SHARES
 
     def files(self, context: FileContext) -> list[Path]:
         """Instructions, the baseline's answers, annotations, and the rubric where a judge is asked."""

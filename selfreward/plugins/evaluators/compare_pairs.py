@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from selfreward import Completion, EvaluationContext, Message, Metric, Request, Rubric, Sampling
+from selfreward import Completion, EvaluationContext, Figure, Message, Metric, Request, Rubric, Sampling
 from selfreward.plugins.evaluators.intervals import mean_interval, share_interval
 from selfreward.plugins.evaluators.length_control import length_controlled
 
@@ -94,6 +94,17 @@ def verdict(reply: Completion, rubric: Rubric) -> float | None:
     if reply.finish_reason == "length" and reply.text.endswith(ends):
         return None
     return rubric.read(reply.text)
+
+
+SHARES = (
+    Figure("*win", better="higher", share=True),
+    Figure("*tie", share=True),
+    Figure("*lose", better="lower", share=True),
+    Figure("*win_rate", better="higher", share=True),
+    Figure("*parse_rate", better="higher", share=True),
+    Figure("*orders_agree", better="higher", share=True),
+)
+"""How the shares that :class:`Figures` makes are shown, whatever their prefix."""
 
 
 @dataclass(frozen=True)

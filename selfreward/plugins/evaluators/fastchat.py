@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
 
-from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Rubric, Sampling, option
+from selfreward import EvaluationContext, Evaluator, Figure, FileContext, Metric, Request, Rubric, Sampling, option
 from selfreward.plugins.evaluators import compare_pairs
 from selfreward.plugins.evaluators.compare_pairs import Compared, Figures, Pair
 from selfreward.plugins.evaluators.fastchat_files import (
@@ -122,6 +122,7 @@ class FastChatBenchmark(Evaluator):
     name: ClassVar[str]
     uses_answers = False
     config: FastChatConfig
+    figures = (Figure("*_score*", better="higher"), Figure("*_turn_*", better="higher"), *compare_pairs.SHARES)
 
     def files(self, context: FileContext) -> list[Path]:
         """Questions, references, the other side's answers and the judge's prompts."""

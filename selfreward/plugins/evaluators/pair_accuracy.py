@@ -36,6 +36,7 @@ from selfreward import (
     Continuations,
     EvaluationContext,
     Evaluator,
+    Figure,
     FileContext,
     Metric,
     Prompt,
@@ -94,6 +95,7 @@ class PairScoring(Evaluator):
     config: PairsConfig
     name: ClassVar[str]
     uses_answers = False
+    figures = (Figure("accuracy*", better="higher"),)
 
     @abstractmethod
     def pairs(self, context: EvaluationContext) -> list[Pair]:
