@@ -58,7 +58,7 @@ class Monitor:
     """Watches a run: health gates, trackers, reports. It sees finished stages and changes nothing.
 
     Each method may return findings: notes and warnings are shown, a ``stop`` ends the run with exit code 3; what is
-    done stays done. Artifacts that were reused are told like new ones (``event.reused``).
+    done stays done. Artifacts that were reused have their events like new ones (``event.reused``).
     """
 
     def __init__(self, config: Any) -> None:

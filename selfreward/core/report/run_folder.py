@@ -15,7 +15,7 @@ import yaml
 from selfreward.core.config.registry import KINDS
 from selfreward.core.errors import StageError, UserError
 from selfreward.core.report.visible import visible
-from selfreward.core.store.artifacts import STAGE_FOLDERS
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class RoundFolder:
     def figures(self, stage: str) -> Mapping[str, float]:
         """A stage's counters; empty where it is not finished."""
         return self.manifests.get(stage, {}).get("figures", {})
+
+    def artifact(self, stage: str) -> Artifact:
+        """A stage's table or checkpoint."""
+        return Artifact.at(self.folder / STAGE_FOLDERS[stage])
 
     def parts(self, stage: str) -> Mapping[str, Any]:
         """What a stage's key is made of: its plugin, its models, ...; empty where it is not finished."""
@@ -156,6 +160,14 @@ def read_run(folder: Path) -> RunFolder:
         raise UserError(f"{folder / 'config.yaml'} is not the config of a run")
     metrics = [_finite(visible(metric)) for metric in _json(folder / "metrics.json") or []]
     return RunFolder(folder, config, metrics, _rounds(folder, config, metrics))
+
+
+def flat(node: Any, where: str = "") -> dict[str, Any]:
+    """A config as its options by their paths: ``{"judge.votes": 3}``; an empty group is an option, too."""
+    if not isinstance(node, Mapping) or not node:
+        return {where: node}
+    parts = [flat(value, f"{where}.{key}" if where else str(key)) for key, value in node.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _finite(metric: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _short(value: float) -> str:
 
 
 def _cell(figures: Sequence[Figure], metrics: Sequence[Metric | None]) -> str:
-    values = [metric and metric.value for metric in metrics]
+    values = [metric.value if metric else None for metric in metrics]
     if all(value is None for value in values):
         return ""
     pairs = zip(figures, values, strict=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selfreward.core.contracts.records import Record, digest
+from selfreward.core.contracts.records import TRAINING_ROWS, Record, TrainingRow, digest
 from selfreward.core.errors import StageError
 
 if TYPE_CHECKING:
@@ -184,6 +184,15 @@ class Artifact:
 
         for part in self.shards if shard is None else [self.shards[shard]]:
             yield from record.rows(pq.read_table(self.folder / part.file))
+
+    def row_type(self) -> type[TrainingRow] | None:
+        """What the rows of a training set are, as its first shard says; None where it has none."""
+        import pyarrow.parquet as pq
+
+        if not self.shards:
+            return None
+        name = pq.read_schema(self.folder / self.shards[0].file).metadata[b"selfreward.record"].decode()
+        return next(known for known in TRAINING_ROWS.values() if known.__name__ == name)
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)

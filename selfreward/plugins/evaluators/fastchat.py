@@ -218,7 +218,10 @@ class FastChatBenchmark(Evaluator):
             seed = judge.seed("grade", item.question.id, item.turn)
             requests.append(Request(shown, self._how(), seed, reply_prefix=item.rubric.reply_prefix))
         replies = [reply for [reply] in judge.generate(requests)]
-        ratings = [compare_pairs.verdict(reply, item.rubric) for reply, item in zip(replies, asked, strict=True)]
+        ratings = [
+            item.rubric.read(reply.text, cut_off=reply.finish_reason == "length")
+            for item, reply in zip(asked, replies, strict=True)
+        ]
         write_rows(
             context.folder / "verdicts.jsonl",
             (
@@ -260,8 +263,8 @@ class FastChatBenchmark(Evaluator):
             asked.append(item)
             pairs.append(Pair(f"{item.question.id} {item.turn}", mine, against, item.references))
         compared = compare_pairs.in_both_orders(pairs, [item.rubric for item in asked], judge, self._how())
-        told = (_place(item, judge) | _told(said) for item, said in zip(asked, compared, strict=True))
-        write_rows(context.folder / "verdicts.jsonl", told)
+        rows = (_place(item, judge) | _verdicts(said) for item, said in zip(asked, compared, strict=True))
+        write_rows(context.folder / "verdicts.jsonl", rows)
         pairs = [replace(pair, preference=said.preference) for pair, said in zip(pairs, compared, strict=True)]
         yield from figures.pairs(pairs)
         for category in _categories(asked):
@@ -310,5 +313,5 @@ def _place(item: Item, judge: EvaluationContext) -> dict[str, object]:
     return {"question_id": item.question.id, "turn": item.turn, "judge": [judge.model, item.rubric.name]}
 
 
-def _told(said: Compared) -> dict[str, object]:
+def _verdicts(said: Compared) -> dict[str, object]:
     return {"preference": said.preference, "by_order": said.verdicts, "judgments": said.rationales}
