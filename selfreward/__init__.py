@@ -16,8 +16,9 @@ _PUBLIC = {
     "config.registry": ["Plugin"],
     "contracts.data": ["Data"],
     "contracts.engine": ["Completion", "Continuations", "Engine", "Likelihood", "Request", "Sampling"],
-    "contracts.events": ["Event"],
+    "contracts.evaluation": ["EvaluationContext", "Evaluator", "Figure", "Metric", "Plot"],
     "contracts.model": ["Dtype", "LoraOptions", "Model", "ModelConfig", "ModelRef"],
+    "contracts.monitors": ["Event", "Finding", "Monitor", "Severity"],
     "contracts.options": ["RoleKind", "option", "role"],
     "contracts.records": [
         "AnsweredPrompt", "Candidate", "Demonstration", "Instruction", "JudgedPrompt", "Judgement", "Preference",
@@ -25,9 +26,8 @@ _PUBLIC = {
     ],
     "contracts.rounds": ["Recipe", "Round", "RoundConfig"],
     "contracts.stages": [
-        "Asking", "EvaluationContext", "Evaluator", "FileContext", "Filter", "Finding", "Judge", "Metric", "Monitor",
-        "Optimizer", "OptimizerConfig", "PromptGenerator", "Rollouts", "Sampler", "Selector", "Severity", "Stage",
-        "StageContext", "TextMetric", "TrainingContext", "TrainingSet",
+        "Asking", "FileContext", "Filter", "Judge", "Optimizer", "OptimizerConfig", "PromptGenerator", "Rollouts",
+        "Sampler", "Selector", "Stage", "StageContext", "TextMetric", "TrainingContext", "TrainingSet",
     ],
     "errors": ["SelfRewardError", "StageError", "UserError"],
     "report.page": ["build_report"],

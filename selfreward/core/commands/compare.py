@@ -21,24 +21,18 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from selfreward.core.contracts.records import Candidate
 from selfreward.core.errors import UserError
-from selfreward.core.store.artifacts import Artifact, Key
+from selfreward.core.report.run_folder import flat, read_run
+from selfreward.core.run.figures import figure_source, in_order, sources
+from selfreward.core.store.artifacts import Artifact
 
 NOT_COMPARED = ("seed", "run_dir", "runs_dir", "store", "engine", "shard_size", "monitors", "dry_run")
 """Settings that do not make two runs different experiments."""
-
-DEFAULT_METRICS = (
-    "true_score", "fully_correct", "fluent", "win", "tie", "lose", "pairwise_accuracy", "exact_match", "five_best",
-    "spearman", "kendall_tau", "parse_rate", "prompts_valid", "prompts_novel", "training_rows", "response_length",
-    "seconds",
-)  # fmt: skip
 
 FEWEST_PROMPTS = 10
 """Held-out prompts that ``vs first`` needs."""
@@ -55,7 +49,7 @@ class _Run:
     folder: Path
     config: dict[str, Any]
     values: dict[tuple[str, str], float]
-    models: list[str] = field(default_factory=list)
+    models: list[str]
 
 
 def compare(arguments: Sequence[str]) -> None:
@@ -67,13 +61,14 @@ def compare(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="selfreward compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--models", help="which models, such as M1,M3 (default: all)")
-    shown = f"default: all; as text {','.join(DEFAULT_METRICS)}"
+    usual = [f.metric for name in in_order(sources()) for f in figure_source(name).figures if f.compared]
+    shown = f"default: all; as text {','.join(usual)}"
     parser.add_argument("--metrics", help=f"which figures, such as true_score,win ({shown})")
     parser.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
     given = parser.parse_args(list(arguments))
     runs = [_read(folder) for folder in given.runs]
     found = dict.fromkeys(metric for run in runs for _, metric in run.values)
-    default = DEFAULT_METRICS if given.format == "text" else list(dict.fromkeys([*DEFAULT_METRICS, *found]))
+    default = usual if given.format == "text" else list(dict.fromkeys([*usual, *found]))
     metrics = given.metrics.split(",") if given.metrics else default
     models = given.models.split(",") if given.models else list(dict.fromkeys(m for run in runs for m in run.models))
     rows = _rows(runs, models, metrics)
@@ -81,36 +76,24 @@ def compare(arguments: Sequence[str]) -> None:
 
 
 def _read(folder: Path) -> _Run:
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        rows = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as problem:
-        raise UserError(
-            f"{folder} is not the folder of a run that has measured a model: no {problem.filename}"
-        ) from None
-    values = {(row["model"], row["metric"]): row["value"] for row in rows if row["value"] is not None}
-    flat = {k: v for k, v in _flat(config).items() if k.split(".")[0] not in NOT_COMPARED}
-    return _Run(folder, flat, values, list(dict.fromkeys(row["model"] for row in rows)))
-
-
-def _flat(node: Any, where: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping) or not node:
-        return {where: node}
-    return {
-        k: v for key, value in node.items() for k, v in _flat(value, f"{where}.{key}" if where else str(key)).items()
-    }
+    run = read_run(folder)
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder} is not the folder of a run that has measured a model: it has no metrics.json")
+    values = {(m["model"], m["metric"]): m["value"] for m in run.metrics if m["value"] is not None}
+    options = {path: value for path, value in flat(run.config).items() if path.split(".")[0] not in NOT_COMPARED}
+    return _Run(folder, options, values, run.models)
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is special about each config: the settings in which it differs from most of the others.
 
-    A plugin's name stands for its options; an option is told where it differs between configs of the same plugin.
+    A plugin's name stands for its options; an option is named where it differs between configs of the same plugin.
     """
     keys = sorted({key for config in configs for key in config})
-    told = [key for key in keys if any(len(set(values)) > 1 for values in _by_plugin(key, configs).values())]
-    usual = {key: _majority([_text(config.get(key)) for config in configs]) for key in told}
+    varied = [key for key in keys if any(len(set(values)) > 1 for values in _by_plugin(key, configs).values())]
+    usual = {key: _majority([_text(config.get(key)) for config in configs]) for key in varied}
     shown = [
-        " ".join(f"{k.removesuffix('.name')}={c[k]}" for k in told if k in c and _text(c[k]) != usual[k])
+        " ".join(f"{k.removesuffix('.name')}={c[k]}" for k in varied if k in c and _text(c[k]) != usual[k])
         for c in configs
     ]
     return [text or "as configured" for text in shown]
@@ -193,7 +176,7 @@ def _true_scores(runs: Iterable[_Run], models: Iterable[str]) -> Scores:
 
     scores: Scores = {}
     for run in runs:
-        kept = {m: Artifact(run.folder / "evaluation" / m / "answers", Key("answers", {})) for m in models}
+        kept = {model: Artifact.at(run.folder / "evaluation" / model / "answers") for model in models}
         tables = {model: table for model, table in kept.items() if table.manifest}
         if not tables:
             continue

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.core.contracts.records import TRAINING_ROWS, JudgedPrompt, Message, Record, TrainingRow
+from selfreward.core.contracts.records import JudgedPrompt, Message, Record
 from selfreward.core.errors import UserError
 from selfreward.core.report.figures import figure_groups
 from selfreward.core.report.run_command import command
-from selfreward.core.report.run_folder import STAGES, RoundFolder, RunFolder, read_run
+from selfreward.core.report.run_folder import RoundFolder, RunFolder, read_run
 from selfreward.core.run.progress import Screen
-from selfreward.core.store.artifacts import Artifact, Key
 from selfreward.core.store.tables import judged_shards
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def export(arguments: Sequence[str]) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     tables = _write_tables(run, unfinished / "dataset")
     (unfinished / "dataset" / "README.md").write_text(_dataset_card(run, tables), encoding="utf-8")
-    shutil.copytree(trained[-1].folder / STAGES["model"], unfinished / "model", ignore=_not_of_the_model)
+    shutil.copytree(trained[-1].artifact("model").folder, unfinished / "model", ignore=_not_of_the_model)
     (unfinished / "model" / "README.md").write_text(_model_card(run, trained[-1]), encoding="utf-8")
     if given.out.exists():
         given.out.rmdir()
@@ -73,7 +72,7 @@ def _write_tables(run: RunFolder, out: Path) -> dict[str, dict[str, int]]:
     tables: dict[str, dict[str, int]] = {}
     for round in run.rounds:
         split = round.name.replace("-", "_")
-        for name, rows in ((_kind(round), _training_rows(round)), (JUDGEMENTS, _judgement_rows(round))):
+        for name, rows in (_training_rows(round), (JUDGEMENTS, _judgement_rows(round))):
             if name and (count := _write(rows, out / name, split)):
                 tables.setdefault(name, {})[split] = count
     return tables
@@ -96,37 +95,20 @@ def _write(shards: Iterator[pa.Table], folder: Path, split: str) -> int:
     return count
 
 
-def _artifact(round: RoundFolder, stage: str) -> Artifact:
-    return Artifact(round.folder / STAGES[stage], Key(stage, {}))
-
-
-def _record(round: RoundFolder) -> type[TrainingRow] | None:
-    import pyarrow.parquet as pq
-
-    shards = round.shards("training_set")
-    if not shards:
-        return None
-    name = (pq.read_schema(shards[0]).metadata or {})[b"selfreward.record"].decode()
-    return next(record for record in TRAINING_ROWS.values() if record.__name__ == name)
-
-
-def _kind(round: RoundFolder) -> str:
-    record = _record(round)
-    return next((kind for kind, known in TRAINING_ROWS.items() if known is record), "")
-
-
-def _training_rows(round: RoundFolder) -> Iterator[pa.Table]:
-    record = _record(round)
-    artifact = _artifact(round, "training_set")
-    if record:
-        yield from (record.table(artifact.rows(record, index)) for index in range(len(artifact.shards)))
+def _training_rows(round: RoundFolder) -> tuple[str, Iterator[pa.Table]]:
+    """What the rows that were trained on are called, and their shards."""
+    table = round.artifact("training_set")
+    record = table.row_type() if round.shards("training_set") else None
+    if record is None:
+        return "", iter(())
+    return record.KIND, (record.table(table.rows(record, index)) for index in table.indices())
 
 
 def _judgement_rows(round: RoundFolder) -> Iterator[pa.Table]:
     """One row a judged answer, where a model judged: the question, the answer, every vote with the judge's words."""
-    if not round.manifests.get("judgements", {}).get("parts", {}).get("model"):
+    if not round.parts("judgements").get("model"):
         return
-    for shard in judged_shards(*(_artifact(round, stage) for stage in ("prompts", "candidates", "judgements"))):
+    for shard in judged_shards(*map(round.artifact, ("prompts", "candidates", "judgements"))):
         yield JudgedAnswer.table(row for group in shard for row in _judged(group))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from selfreward.core.contracts.records import TRAINING_ROWS, AnsweredPrompt, Candidate, Judgement, Prompt, TrainingRow
+from selfreward.core.contracts.records import AnsweredPrompt, Candidate, Judgement, Prompt, Record, TrainingRow
 from selfreward.core.errors import UserError
 from selfreward.core.run.progress import Screen
-from selfreward.core.store.artifacts import Artifact, Key
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact
 
 
 def show(arguments: Sequence[str]) -> None:
@@ -21,7 +21,8 @@ def show(arguments: Sequence[str]) -> None:
     if not 1 <= len(arguments) <= 2:
         raise UserError("usage: selfreward show RUN [PROMPT_ID]   (RUN is a run's folder, or a round's folder in it)")
     folder = Path(arguments[0])
-    rounds = [path.parent for path in sorted({*folder.glob("1-prompts"), *folder.glob("*/1-prompts")})]
+    first = STAGE_FOLDERS["prompts"]
+    rounds = [path.parent for path in sorted({*folder.glob(first), *folder.glob(f"*/{first}")})]
     if not rounds:
         raise UserError(f"{folder} is not the folder of a run: there is no round with prompts in it")
     screen = Screen()
@@ -30,7 +31,7 @@ def show(arguments: Sequence[str]) -> None:
             _sample(screen, round)
         return
     found = [
-        round for round in rounds for prompt in _rows(round / "1-prompts", Prompt) if prompt.prompt_id == arguments[1]
+        round for round in rounds for prompt in _rows(round, "prompts", Prompt) if prompt.prompt_id == arguments[1]
     ]
     if not found:
         raise UserError(f"no prompt '{arguments[1]}' in {folder}; 'selfreward show {folder}' lists some")
@@ -40,21 +41,22 @@ def show(arguments: Sequence[str]) -> None:
 
 def _sample(screen: Screen, round: Path, most: int = 8) -> None:
     screen.rule(round.name)
-    for prompt, _ in zip(_rows(round / "1-prompts", Prompt), range(most), strict=False):
+    for prompt, _ in zip(_rows(round, "prompts", Prompt), range(most), strict=False):
         screen.line(f"  {prompt.prompt_id}  {prompt.text[:120]!r}")
 
 
 def _lineage(screen: Screen, round: Path, prompt_id: str) -> None:
-    prompt = next(p for p in _rows(round / "1-prompts", Prompt) if p.prompt_id == prompt_id)
-    candidates = [c for c in _rows(round / "2-candidates", Candidate) if c.prompt_id == prompt_id]
-    judged = {j.candidate_id: j for j in _rows(round / "3-judgements", Judgement)}
+    prompt = next(p for p in _rows(round, "prompts", Prompt) if p.prompt_id == prompt_id)
+    candidates = [c for c in _rows(round, "candidates", Candidate) if c.prompt_id == prompt_id]
+    judged = {j.candidate_id: j for j in _rows(round, "judgements", Judgement)}
     group = AnsweredPrompt(prompt, candidates)
     screen.rule(f"{round.name} · prompt {prompt.prompt_id} · written by {prompt.source}")
     for message in group.prompt.messages:
         screen.line(f"{message['role']}: {message['content']}")
     for parent in prompt.parents:
         screen.line(f"  shown as an example: {parent}", "dim")
-    roles = {name: role for row in _training(round) for name, role in _roles(row, prompt_id)}
+    trained_on = _rows(round, "training_set", None)
+    roles = {name: role for row in trained_on for name, role in _roles(row, prompt_id)}
     for candidate in candidates:
         judgement = judged.get(candidate.candidate_id)
         score = "no score" if judgement is None or judgement.score is None else f"score {judgement.score:g}"
@@ -67,28 +69,12 @@ def _lineage(screen: Screen, round: Path, prompt_id: str) -> None:
 
 
 def _roles(row: TrainingRow, prompt_id: str) -> Iterator[tuple[str, str]]:
-    if getattr(row, "prompt_id", None) != prompt_id:
-        return
-    for attribute, role in (("chosen_id", "CHOSEN"), ("rejected_id", "REJECTED"), ("candidate_id", "TRAINED ON")):
-        if hasattr(row, attribute):
-            yield getattr(row, attribute), role
+    if getattr(row, "prompt_id", None) == prompt_id:
+        yield from ((getattr(row, field), role.upper()) for field, role in row.CANDIDATES.items())
 
 
-def _training(round: Path) -> Iterator[TrainingRow]:
-    import pyarrow.parquet as pq
-
-    artifact = _artifact(round / "4-training_set")
-    known = {record.__name__: record for record in TRAINING_ROWS.values()}
-    for shard in artifact.shards:
-        table = pq.read_table(artifact.folder / shard.file)
-        yield from known[table.schema.metadata[b"selfreward.record"].decode()].rows(table)
-
-
-def _rows(folder: Path, record: type) -> Iterator:
-    return _artifact(folder).rows(record)
-
-
-def _artifact(folder: Path) -> Artifact:
-    manifest = folder / "manifest.json"
-    stage = json.loads(manifest.read_text(encoding="utf-8"))["stage"] if manifest.is_file() else folder.name
-    return Artifact(folder, Key(stage, {}))
+def _rows(round: Path, stage: str, record: type[Record] | None) -> Iterator[Any]:
+    """The rows of one of a round's tables; of the training set the record is not known beforehand."""
+    table = Artifact.at(round / STAGE_FOLDERS[stage])
+    known = record or table.row_type()
+    return table.rows(known) if known else iter(())

@@ -18,7 +18,7 @@ from pathlib import Path
 import pluggy
 
 from selfreward.core.config.registry import Plugin
-from selfreward.core.contracts.events import Event
+from selfreward.core.contracts.monitors import Event
 
 hookspec = pluggy.HookspecMarker("selfreward")
 hookimpl = pluggy.HookimplMarker("selfreward")

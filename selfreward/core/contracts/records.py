@@ -274,9 +274,9 @@ class Instruction(TrainingRow):
         return Prompt(self.prompt_id, self.prompt, self.source)
 
 
-def row_type_of(table: pa.Table) -> type[TrainingRow]:
+def row_type_of(schema: pa.Schema) -> type[TrainingRow]:
     """The row type whose rows a stored table holds, by the name in its schema's metadata."""
-    name = (table.schema.metadata or {})[b"selfreward.record"].decode()
+    name = (schema.metadata or {})[b"selfreward.record"].decode()
     return next(known for known in TRAINING_ROWS.values() if known.__name__ == name)
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from selfreward.core.contracts.data import Data
 from selfreward.core.contracts.engine import Completion, Continuations, Likelihood, Request, Sampling
-from selfreward.core.contracts.events import Event
 from selfreward.core.contracts.model import ModelConfig, ModelRef
 from selfreward.core.contracts.options import role
 from selfreward.core.contracts.records import (
@@ -24,7 +22,6 @@ from selfreward.core.contracts.records import (
     JudgedPrompt,
     Judgement,
     Prompt,
-    Record,
     TrainingRow,
 )
 from selfreward.core.text.rubric import Rubric
@@ -357,124 +354,3 @@ class Filter(Stage):
 
     def kept(self, row: Any) -> None:
         """Called for every row that all filters kept, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric(Record):
-    """One figure about one model. ``low`` to ``high`` is its 95 % interval, ``n`` the number of items behind it."""
-
-    model: str
-    evaluator: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-class EvaluationContext(StageContext, Protocol):
-    """What an evaluator is given: the open model, and answers to the held-out prompts."""
-
-    @property
-    def answers(self) -> Sequence[AnsweredPrompt]:
-        """The model's own answers to ``data.split("evaluation")``, one each."""
-        ...
-
-    @property
-    def previous(self) -> tuple[str, Sequence[AnsweredPrompt]] | None:
-        """Name and answers of the model it is compared with; None for the first one."""
-        ...
-
-    def judge(self, answered: Sequence[AnsweredPrompt]) -> list[Judgement]:
-        """The run's LLM judge with this model as the judge; ``rubric()`` without a name is the one it uses."""
-        ...
-
-    @property
-    def policies(self) -> Sequence[str]:
-        """The policies made so far, in order, this model last; :meth:`other` gives the context of each."""
-        ...
-
-    @property
-    def path(self) -> Path:
-        """Folder of the model's checkpoint."""
-        ...
-
-    @property
-    def folder(self) -> Path:
-        """Where the evaluator may leave files; the run's folder links to it (``evaluation/<model>/<evaluator>``)."""
-        ...
-
-    def other(self, model: str) -> EvaluationContext | None:
-        """This context on another model: a role, the path of a model folder, or ``judge``, the model that judges in the
-        loop, on the judge's engine. None where no model plays that role yet.
-
-        An evaluator names other models in its options ``against`` and ``judge_model``; they are part of its key.
-        """
-        ...
-
-
-class Evaluator(Stage):
-    """Measures a model; trains nothing."""
-
-    unit = "table"
-    uses_model = True
-    uses_answers: ClassVar[bool] = True
-    """Whether it reads ``context.answers``; where no evaluator does, the held-out prompts are not answered."""
-    measures: ClassVar[str] = "policy"
-    """``policy``, or ``reward`` for an evaluator of reward models."""
-    uses_policies: ClassVar[bool] = False
-    """Whether it reads ``context.policies``, all models so far; their weights are part of its key then."""
-
-    @abstractmethod
-    def evaluate(self, context: EvaluationContext) -> Iterable[Metric]:
-        """The figures of ``context.model``: :class:`Metric` records that name it.
-
-        An evaluator that ranks all models together names the others as well; a newer figure replaces an older one.
-        """
-
-
-class Severity(Enum):
-    """What a finding means for the run."""
-
-    note = "note"
-    warning = "warning"
-    stop = "stop"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a monitor has to say: the numbers, the likely cause, and the knob that helps."""
-
-    severity: Severity
-    text: str
-
-
-class Monitor:
-    """Watches a run: health gates, trackers, reports. It sees finished stages and changes nothing.
-
-    Each method may return findings: notes and warnings are shown, a ``stop`` ends the run with exit code 3; what is
-    done stays done. Artifacts that were reused are told like new ones (``event.reused``).
-    """
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    def run_started(self, event: Event) -> Iterable[Finding]:
-        """The config is valid and work begins."""
-        return ()
-
-    def stage_finished(self, event: Event) -> Iterable[Finding]:
-        """A stage's artifact is complete: ``event.folder``, ``event.figures``."""
-        return ()
-
-    def iteration_finished(self, event: Event) -> Iterable[Finding]:
-        """A model has been made and measured: ``event.model``, ``event.metrics``."""
-        return ()
-
-    def run_finished(self, event: Event) -> Iterable[Finding]:
-        """Everything is done: ``event.metrics`` holds all figures, ``event.run_dir / "metrics.json"`` is written."""
-        return ()
-
-    def run_failed(self, event: Event) -> Iterable[Finding]:
-        """The run ends with ``event.error``."""
-        return ()

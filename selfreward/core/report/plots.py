@@ -11,12 +11,16 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from selfreward.core.report.figures import SHARES, label, number
-from selfreward.core.report.run_folder import STAGES, RoundFolder, RunFolder
+from selfreward.core.contracts.evaluation import Figure, Plot
+from selfreward.core.report.figures import number
+from selfreward.core.report.run_folder import RoundFolder, RunFolder
 from selfreward.core.report.sample import column_table
+from selfreward.core.run.figures import OWN, figure_source, sources
+from selfreward.core.store.artifacts import STAGE_FOLDERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,8 +59,8 @@ STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Plot:
-    """One figure of the report."""
+class Drawn:
+    """A plot as it stands in the page."""
 
     title: str
     note: str
@@ -73,7 +77,14 @@ class _Drawing:
     size: tuple[float, float] = _SIZE
 
 
-def plots(run: RunFolder) -> list[Plot]:
+class _Series(NamedTuple):
+    name: str
+    figure: Figure
+    values: list[dict[str, Any]]
+    """The metric's records, one a model."""
+
+
+def plots(run: RunFolder) -> list[Drawn]:
     """The plots for which the run has figures."""
     import matplotlib
 
@@ -81,46 +92,36 @@ def plots(run: RunFolder) -> list[Plot]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
-        return [Plot(d.title, d.note, _svg(d)) for d in drawings]
+        return [Drawn(d.title, d.note, _svg(d)) for d in drawings]
 
 
 # ---------------------------------------------------------------------------------------------------- model by model
 
 
 def _models(run: RunFolder) -> Iterator[_Drawing]:
-    oracle, judge = "oracle", "judge_agreement"
-    agreement = ("pairwise_accuracy", "spearman", "kendall_tau", "exact_match")
-    yield from _lines(run, "True score", "Mean of the data's ground truth", [(oracle, "true_score")])
-    yield from _lines(
-        run, "Fully correct, fluent", "Share of the answers", [(oracle, "fully_correct"), (oracle, "fluent")]
-    )
-    yield from _outcomes(run)
-    yield from _lines(run, "Elo rating", "All models of the run on one scale", [("elo", "rating")])
-    yield from _lines(
-        run, "Judge agreement", "The model's verdicts against the reference", [(judge, a) for a in agreement]
-    )
-    yield from _lines(run, "Answer length", "Characters, mean over held-out prompts", [("loop", "response_length")])
-    yield from _lines(
-        run,
-        "Verdicts that could be read",
-        "Share of the votes",
-        [("loop", "judge_parse_rate"), (judge, "parse_rate")],
-        ["in training", "in evaluation"],
-    )
-    yield from _lines(run, "Training rows per prompt", "Pair yield of the round", [("loop", "pair_yield")])
+    """What evaluators and the loop declare; a plot of both stands among the loop's, and the loop's lines come first."""
+    declared: dict[str, list[tuple[str, Plot]]] = {}
+    for evaluator in dict.fromkeys([*OWN, *sources()]):
+        for plot in figure_source(evaluator).plots:
+            declared.setdefault(plot.title, []).append((evaluator, plot))
+    for title in sorted(declared, key=lambda title: declared[title][0][0] in OWN):
+        parts = declared[title]
+        series = [each for evaluator, plot in parts for each in _series(run, evaluator, plot)]
+        if series:
+            models = [m for m in run.models if any(m == value["model"] for each in series for value in each.values)]
+            yield (_bars if parts[0][1].stacked else _lines)(parts[0][1], models, series)
 
 
-def _lines(
-    run: RunFolder, title: str, note: str, keys: Sequence[tuple[str, str]], names: Sequence[str] = ()
-) -> Iterator[_Drawing]:
+def _series(run: RunFolder, evaluator: str, plot: Plot) -> Iterator[_Series]:
+    """The metrics of a plot that have values."""
+    for metric, name in zip_longest(plot.metrics, plot.names):
+        figure = figure_source(evaluator).figure(metric)
+        if values := run.values(evaluator, metric):
+            yield _Series(name or figure.words, figure, values)
+
+
+def _lines(plot: Plot, models: Sequence[str], series: Sequence[_Series]) -> _Drawing:
     """One line a figure over the models that have it, with 95 % intervals as bars."""
-    series = [
-        (name or label(*key), key[1], run.values(*key)) for key, name in zip(keys, names or [""] * 9, strict=False)
-    ]
-    series = [each for each in series if each[2]]
-    if not series:
-        return
-    models = [m for m in run.models if any(v["model"] == m for _, _, values in series for v in values)]
 
     def draw(ax: Axes) -> None:
         for i, (name, _, values) in enumerate(series):
@@ -129,32 +130,32 @@ def _lines(
             y = [v["value"] for v in values]
             bars = [[max(0.0, abs(v["value"] - (v[end] if v[end] is not None else v["value"]))) for v in values]
                     for end in ("low", "high")]  # fmt: skip
-            ax.errorbar(x, y, bars, color=SERIES[i], lw=1.6, elinewidth=1, capsize=2.5, marker="o", ms=4, label=name)
+            colour = SERIES[i % len(SERIES)]
+            ax.errorbar(x, y, bars, color=colour, lw=1.6, elinewidth=1, capsize=2.5, marker="o", ms=4, label=name)
         _models_across(ax, models)
-        _upright(ax, {metric for _, metric, _ in series})
+        if all(figure.share for _, figure, _ in series):
+            _in_percent(ax)
+        elif plot.from_zero:
+            ax.set_ylim(bottom=0)
         if len(series) > 1:
             _legend(ax, 2 if len(series) > 3 else len(series))
 
-    told = "; ".join(
-        f"{name}: " + ", ".join(f"{v['model']} {number(v['value'], metric)}" for v in values)
-        for name, metric, values in series
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{v['model']} {number(v['value'], figure)}" for v in values)
+        for name, figure, values in series
     )
     interval = any(v["low"] is not None for _, _, values in series for v in values)
-    yield _Drawing(title, note + (", with 95 % intervals" if interval else ""), told, draw)
+    return _Drawing(plot.title, plot.note + (", with 95 % intervals" if interval else ""), said, draw)
 
 
-def _outcomes(run: RunFolder) -> Iterator[_Drawing]:
-    """Win, tie and lose as parts of one bar."""
-    outcomes = {
-        name: {v["model"]: v["value"] for v in run.values("head_to_head", name)} for name in ("win", "tie", "lose")
-    }
-    models = [model for model in run.models if any(model in values for values in outcomes.values())]
-    if not models:
-        return
+def _bars(plot: Plot, models: Sequence[str], series: Sequence[_Series]) -> _Drawing:
+    """Shares as the parts of one bar a model."""
+    parts = [(name, figure.better, {v["model"]: v["value"] for v in values}) for name, figure, values in series]
 
     def draw(ax: Axes) -> None:
         left = [0.0] * len(models)
-        for (name, values), colour in zip(outcomes.items(), (WIN, TIE, LOSE), strict=True):
+        for name, better, values in parts:
+            colour = {"higher": WIN, "lower": LOSE}.get(better, TIE)
             widths = [values.get(model, 0.0) for model in models]
             ax.barh(range(len(models)), widths, left=left, color=colour, height=0.55, label=name)
             for y, (start, width) in enumerate(zip(left, widths, strict=True)):
@@ -165,16 +166,14 @@ def _outcomes(run: RunFolder) -> Iterator[_Drawing]:
         ax.set_yticks(range(len(models)), models)
         ax.invert_yaxis()
         ax.set_xlim(0, 1)
-        ax.xaxis.set_visible(False)
-        ax.spines[["left", "bottom"]].set_visible(False)
-        ax.tick_params(length=0)
+        _bare(ax)
         _legend(ax, 3)
 
-    told = "; ".join(
-        f"{model}: " + ", ".join(f"{name} {values[model]:.0%}" for name, values in outcomes.items() if model in values)
+    said = "; ".join(
+        f"{model}: " + ", ".join(f"{name} {values[model]:.0%}" for name, _, values in parts if model in values)
         for model in models
     )
-    yield _Drawing("Win, tie, lose", "Against the model before, on held-out prompts", told, draw)
+    return _Drawing(plot.title, plot.note, said, draw)
 
 
 # ---------------------------------------------------------------------------------------------------- round by round
@@ -209,9 +208,9 @@ def _histograms(run: RunFolder) -> Iterator[_Drawing]:
         ax.spines[["left", "bottom"]].set_visible(False)
         ax.tick_params(length=0)
 
-    told = "; ".join(f"{name}: most often {centres[int(s.argmax())]:g} ({s.max():.0%})" for name, s in shares.items())
+    said = "; ".join(f"{name}: most often {centres[int(s.argmax())]:g} ({s.max():.0%})" for name, s in shares.items())
     height = max(_SIZE[1], 0.75 * len(shares) + 0.6)
-    yield _Drawing("The judge's scores", _unscored(rounds), told, draw, (_SIZE[0], height))
+    yield _Drawing("The judge's scores", _unscored(rounds), said, draw, (_SIZE[0], height))
 
 
 def _scores(round: RoundFolder) -> Iterator[Any]:
@@ -258,8 +257,8 @@ def _curve(title: str, note: str, series: Mapping[str, Sequence[float]]) -> _Dra
         if len(series) > 1:
             _legend(ax, min(3, len(series)))
 
-    told = "; ".join(f"{name}: from {v[0]:.3g} to {v[-1]:.3g} in {len(v)} batches" for name, v in series.items())
-    return _Drawing(title, note, told, draw)
+    said = "; ".join(f"{name}: from {v[0]:.3g} to {v[-1]:.3g} in {len(v)} batches" for name, v in series.items())
+    return _Drawing(title, note, said, draw)
 
 
 def _costs(run: RunFolder) -> Iterator[_Drawing]:
@@ -269,8 +268,8 @@ def _costs(run: RunFolder) -> Iterator[_Drawing]:
 
 def _stacked(run: RunFolder, title: str, figure: str, note: str) -> Iterator[_Drawing]:
     """A bar a round, made of its stages."""
-    rounds = [round for round in run.rounds if any(round.figures(stage).get(figure) for stage in STAGES)]
-    parts = {stage: [round.figures(stage).get(figure, 0.0) for round in rounds] for stage in STAGES}
+    rounds = [round for round in run.rounds if any(round.figures(stage).get(figure) for stage in STAGE_FOLDERS)]
+    parts = {stage: [round.figures(stage).get(figure, 0.0) for round in rounds] for stage in STAGE_FOLDERS}
     total = sum(map(sum, parts.values()))
     parts = {stage: values for stage, values in parts.items() if max(values, default=0.0) > 0.002 * total}
     if not parts:
@@ -279,7 +278,7 @@ def _stacked(run: RunFolder, title: str, figure: str, note: str) -> Iterator[_Dr
     def draw(ax: Axes) -> None:
         left = [0.0] * len(rounds)
         for stage, values in parts.items():
-            colour = SERIES[list(STAGES).index(stage)]
+            colour = SERIES[list(STAGE_FOLDERS).index(stage)]
             ax.barh(range(len(values)), values, left=left, color=colour, height=0.55, label=stage.replace("_", " "))
             left = [a + b for a, b in zip(left, values, strict=True)]
         for y, whole in enumerate(left):
@@ -288,16 +287,14 @@ def _stacked(run: RunFolder, title: str, figure: str, note: str) -> Iterator[_Dr
         ax.set_yticks(range(len(rounds)), [round.name for round in rounds])
         ax.set_ylim(max(len(rounds), 4) - 0.5, -0.5)
         ax.set_xlim(0, max(left) * 1.16)
-        ax.xaxis.set_visible(False)
-        ax.spines[["left", "bottom"]].set_visible(False)
-        ax.tick_params(length=0)
+        _bare(ax)
         _legend(ax, 3)
 
-    told = "; ".join(
+    said = "; ".join(
         f"{round.name}: " + ", ".join(f"{stage.replace('_', ' ')} {values[i]:,.0f}" for stage, values in parts.items())
         for i, round in enumerate(rounds)
     )
-    yield _Drawing(title, note, told, draw, (_SIZE[0], max(_SIZE[1], 0.36 * len(rounds) + 0.9)))
+    yield _Drawing(title, note, said, draw, (_SIZE[0], max(_SIZE[1], 0.36 * len(rounds) + 0.9)))
 
 
 # --------------------------------------------------------------------------------------------------------- the drawing
@@ -310,15 +307,19 @@ def _models_across(ax: Axes, models: Sequence[str]) -> None:
     ax.grid(axis="y", color=QUIET, alpha=0.22, lw=0.6)
 
 
-def _upright(ax: Axes, metrics: set[str]) -> None:
-    """Shares from 0 to 100 % and lengths from 0, so that a small change looks small."""
-    if metrics <= SHARES:
-        from matplotlib.ticker import PercentFormatter
+def _in_percent(ax: Axes) -> None:
+    """Shares from 0 to 100 %, so that a small change looks small."""
+    from matplotlib.ticker import PercentFormatter
 
-        ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    elif "response_length" in metrics:
-        ax.set_ylim(bottom=0)
+    ax.set_ylim(0, max(1.05, ax.get_ylim()[1]))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _bare(ax: Axes) -> None:
+    """Bars need neither an axis nor its frame."""
+    ax.xaxis.set_visible(False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.tick_params(length=0)
 
 
 def _legend(ax: Axes, columns: int) -> None:
@@ -327,10 +328,9 @@ def _legend(ax: Axes, columns: int) -> None:
 
 
 def _svg(drawing: _Drawing) -> str:
-    import matplotlib
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
-    figure = Figure(figsize=drawing.size, layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=drawing.size, layout="constrained")
     drawing.draw(figure.add_subplot())
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": drawing.title}):

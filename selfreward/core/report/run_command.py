@@ -15,7 +15,7 @@ from typing import Any
 
 from selfreward.core.config.registry import LIST_KINDS
 from selfreward.core.errors import SelfRewardError, UserError
-from selfreward.core.report.run_folder import RunFolder
+from selfreward.core.report.run_folder import RunFolder, flat
 
 ELSEWHERE = ("run_dir", "runs_dir", "store.path")
 """Options that say where files go, not what is run."""
@@ -34,13 +34,13 @@ def command(run: RunFolder) -> str:
 
 
 def _overrides(config: Mapping[str, Any], start: Sequence[str]) -> list[str] | None:
-    wanted = _flat(config)
+    wanted = _options(config)
     try:
         choices = [*start, *_choices(config, _composed(start))]
         choices += _required(choices, wanted)
-        composed = _flat(_composed(choices))
+        composed = _options(_composed(choices))
         options = [f"{key}={_value(value)}" for key, value in wanted.items() if composed.get(key, ...) != value]
-        again = _flat(_composed([*choices, *options]))
+        again = _options(_composed([*choices, *options]))
     except SelfRewardError:  # a plugin that is not installed here, or an experiment of another folder
         return None
     # what the config does not name is younger than the run
@@ -78,11 +78,8 @@ def _choices(config: Mapping[str, Any], composed: Mapping[str, Any]) -> Iterator
             yield f"{kind}=[{','.join(config.get(kind) or {})}]"
 
 
-def _flat(node: Any, where: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping) or not node:
-        return {} if where in ELSEWHERE else {where: node}
-    parts = [_flat(value, f"{where}.{key}" if where else str(key)) for key, value in node.items()]
-    return {key: value for part in parts for key, value in part.items()}
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: value for path, value in flat(config).items() if path not in ELSEWHERE}
 
 
 def _value(value: Any) -> str:

@@ -15,9 +15,7 @@ import yaml
 from selfreward.core.config.registry import KINDS
 from selfreward.core.errors import StageError, UserError
 from selfreward.core.report.visible import visible
-
-STAGES = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
-          "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,24 @@ class RoundFolder:
         """A stage's counters; empty where it is not finished."""
         return self.manifests.get(stage, {}).get("figures", {})
 
+    def artifact(self, stage: str) -> Artifact:
+        """A stage's table or checkpoint."""
+        return Artifact.at(self.folder / STAGE_FOLDERS[stage])
+
+    def parts(self, stage: str) -> Mapping[str, Any]:
+        """What a stage's key is made of: its plugin, its models, ...; empty where it is not finished."""
+        return self.manifests.get(stage, {}).get("parts", {})
+
     def shards(self, stage: str) -> list[Path]:
         """A table's Parquet files in order."""
-        return [self.folder / STAGES[stage] / file["file"] for file in self.manifests.get(stage, {}).get("files", [])]
+        return [
+            self.folder / STAGE_FOLDERS[stage] / file["file"] for file in self.manifests.get(stage, {}).get("files", [])
+        ]
 
     @property
     def log(self) -> list[dict[str, float]]:
         """What an online optimizer has kept of each of its batches, beside the weights (``training.jsonl``)."""
-        path = self.folder / STAGES["model"] / "training.jsonl"
+        path = self.folder / STAGE_FOLDERS["model"] / "training.jsonl"
         if "model" not in self.manifests or not path.is_file():
             return []
         return [_finite(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -71,10 +79,7 @@ class RoundFolder:
     @property
     def row(self) -> dict[str, Any]:
         """The round in one row of the rounds' table."""
-        plugins = {
-            stage: self.manifests.get(stage, {}).get("parts", {}).get("plugin", {}).get("name", "") for stage in STAGES
-        }
-        counts = {stage: self.figures(stage).get("rows") for stage in STAGES}
+        counts = {stage: self.figures(stage).get("rows") for stage in STAGE_FOLDERS}
         counts["model"] = self.figures("model").get("training_rows")
         asked = self.manifests.get("judgements", {}).get("parts", {}).get("model")  # a model, not people
         votes = self.figures("judgements").get("votes") if asked else None
@@ -84,12 +89,16 @@ class RoundFolder:
             "start": self.start,
             "makes": self.makes,
             "stages": [
-                {"title": stage.replace("_", " "), "plugin": plugins[stage], "count": _count(counts[stage])}
-                for stage in STAGES
+                {
+                    "title": stage.replace("_", " "),
+                    "plugin": self.parts(stage).get("plugin", {}).get("name", ""),
+                    "count": _count(count),
+                }
+                for stage, count in counts.items()
             ],
             "readable": f"{1 - unreadable / votes:.1%}" if votes else "",
-            "seconds": _count(sum(self.figures(stage).get("seconds", 0.0) for stage in STAGES)),
-            "tokens": _count(sum(self.figures(stage).get("new_tokens", 0.0) for stage in STAGES)),
+            "seconds": _count(sum(self.figures(stage).get("seconds", 0.0) for stage in STAGE_FOLDERS)),
+            "tokens": _count(sum(self.figures(stage).get("new_tokens", 0.0) for stage in STAGE_FOLDERS)),
             "dropped": self.dropped,
         }
 
@@ -153,6 +162,14 @@ def read_run(folder: Path) -> RunFolder:
     return RunFolder(folder, config, metrics, _rounds(folder, config, metrics))
 
 
+def flat(node: Any, where: str = "") -> dict[str, Any]:
+    """A config as its options by their paths: ``{"judge.votes": 3}``; an empty group is an option, too."""
+    if not isinstance(node, Mapping) or not node:
+        return {where: node}
+    parts = [flat(value, f"{where}.{key}" if where else str(key)) for key, value in node.items()]
+    return {key: value for part in parts for key, value in part.items()}
+
+
 def _finite(metric: dict[str, Any]) -> dict[str, Any]:
     """A figure whose NaN and infinities are no figures."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metric.items()}
@@ -162,7 +179,7 @@ def _rounds(folder: Path, config: Mapping[str, Any], metrics: list[dict[str, Any
     """The rounds in the order in which their models were made; then the recipe's, the loop's last."""
     recipe = [name for name, node in (config.get("recipe") or {}).items() if isinstance(node, dict)]
     models = [m["model"] for m in metrics if (m["evaluator"], m["metric"]) == ("loop", "training_rows")]
-    found = {path.parent.name for stage in STAGES.values() for path in folder.glob(f"*/{stage}")}
+    found = {path.parent.name for stage in STAGE_FOLDERS.values() for path in folder.glob(f"*/{stage}")}
     manifests = {name: _manifests(folder / name) for name in found}
     makes = {name: _made(manifests[name]) for name in found}
 
@@ -185,7 +202,7 @@ def _rounds(folder: Path, config: Mapping[str, Any], metrics: list[dict[str, Any
 
 
 def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    found = {stage: _json(folder / place / "manifest.json") for stage, place in STAGES.items()}
+    found = {stage: _json(folder / place / "manifest.json") for stage, place in STAGE_FOLDERS.items()}
     return {stage: manifest for stage, manifest in found.items() if manifest}
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.core.contracts.records import digest
+from selfreward.core.contracts.records import digest, row_type_of
 from selfreward.core.errors import StageError
 from selfreward.core.report.run_folder import RoundFolder, RunFolder
 from selfreward.core.report.visible import shown, visible
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _PROMPT = ("prompt_id", "messages", "source")
 _CANDIDATE = ("prompt_id", "candidate_id", "text", "model", "rank", "finish_reason")
 _JUDGEMENT = ("candidate_id", "judge", "model", "votes", "score", "rationales")
-_ROLES = {"chosen_id": "chosen", "rejected_id": "rejected", "candidate_id": "trained on"}
-"""Column of a training row -> what became of the candidate it names."""
 
 
 def sample(run: RunFolder, prompts: int) -> list[dict[str, Any]]:
@@ -90,15 +88,12 @@ def _selected(path: Path, prompt_ids: set[str]) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     with readable(path):
-        names = pq.read_schema(path).names
-    columns = ["prompt_id", *(column for column in _ROLES if column in names)]
+        became = row_type_of(pq.read_schema(path)).CANDIDATES
     roles: dict[str, str] = {}
-    for row in rows(path, columns, "prompt_id", prompt_ids) if "prompt_id" in names else ():
-        for column in columns[1:]:
+    for row in rows(path, ["prompt_id", *became], "prompt_id", prompt_ids) if became else ():
+        for column, role in became.items():
             known = roles.get(row[column], "")
-            roles[row[column]] = (
-                known if _ROLES[column] in known else " and ".join(filter(None, [known, _ROLES[column]]))
-            )
+            roles[row[column]] = known if role in known else " and ".join(filter(None, [known, role]))
     return roles
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.core.config.registry import registry
-from selfreward.core.contracts.events import Event
+from selfreward.core.contracts.monitors import Event, Finding, Monitor, Severity
 from selfreward.core.contracts.rounds import Choice, Round
-from selfreward.core.contracts.stages import Finding, Monitor, Severity
 from selfreward.core.errors import SelfRewardError, StageError
-from selfreward.core.run.folder import FOLDERS, link
+from selfreward.core.run.folder import link
 from selfreward.core.run.progress import Screen
-from selfreward.core.store.artifacts import Artifact
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact
 
 STYLES = {Severity.note: "", Severity.warning: "yellow"}
 
@@ -66,7 +65,7 @@ class Announcer:
         if self._silent:
             return
         artifact, figures = done.artifact, done.artifact.figures
-        link(self.folder / done.round.folder / FOLDERS[done.name], artifact.folder)
+        link(self.folder / done.round.folder / STAGE_FOLDERS[done.name], artifact.folder)
         count = int(figures.get("rows" if done.name != "model" else "training_rows", 0))
         name = done.name.replace("_", " ")
         self.screen.stage_done(name, count, done.unit, done.seconds, remarks(done.name, figures), artifact.reused)

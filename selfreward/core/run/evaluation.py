@@ -9,11 +9,12 @@ from pathlib import Path
 
 from selfreward.core.config.resolve import RunConfig
 from selfreward.core.contracts.engine import Request, Sampling
+from selfreward.core.contracts.evaluation import Evaluator, Metric
 from selfreward.core.contracts.model import ModelRef
 from selfreward.core.contracts.options import roles
 from selfreward.core.contracts.records import AnsweredPrompt, Candidate, Judgement, Prompt
 from selfreward.core.contracts.rounds import Choice
-from selfreward.core.contracts.stages import Evaluator, Judge, Metric
+from selfreward.core.contracts.stages import Judge
 from selfreward.core.errors import SelfRewardError, StageError
 from selfreward.core.run.context import MeasuringContext, drain_counters
 from selfreward.core.run.engines import EngineRoom

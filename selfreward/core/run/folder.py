@@ -12,11 +12,8 @@ from omegaconf import OmegaConf
 
 from selfreward.core.config.compose import default_choices
 from selfreward.core.config.resolve import RunConfig
+from selfreward.core.contracts.evaluation import Metric
 from selfreward.core.contracts.records import digest
-from selfreward.core.contracts.stages import Metric
-
-FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
-           "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
 
 NOT_THE_EXPERIMENT = ("run_dir", "runs_dir", "store", "engine", "execution", "launch", "dry_run", "monitors")
 """Settings that do not make it another run: where it is kept, how models are run and trained, who watches."""

@@ -8,15 +8,15 @@ from typing import Any
 
 from selfreward.core.config.registry import LIST_KINDS
 from selfreward.core.config.resolve import RunConfig
+from selfreward.core.contracts.evaluation import Metric
 from selfreward.core.contracts.model import ModelRef
 from selfreward.core.contracts.records import Demonstration
 from selfreward.core.contracts.rounds import STAGES, Round
-from selfreward.core.contracts.stages import Metric
 from selfreward.core.run.announcer import Announcer
 from selfreward.core.run.context import Files
 from selfreward.core.run.engines import Engines
 from selfreward.core.run.evaluation import Evaluation, Measurement
-from selfreward.core.run.folder import FOLDERS, lay_out, run_folder, write_metrics
+from selfreward.core.run.folder import lay_out, run_folder, write_metrics
 from selfreward.core.run.identity import Identity
 from selfreward.core.run.isolation import Inline
 from selfreward.core.run.plan import Plan
@@ -31,7 +31,7 @@ from selfreward.core.run.stages.select import Select
 from selfreward.core.run.stages.update import Update
 from selfreward.core.run.step import Steps
 from selfreward.core.run.summary import print_summary, round_metrics
-from selfreward.core.store.artifacts import Artifact, Store
+from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact, Store
 
 REFUSED_SHOWN = 5
 """Rows of the data that cannot be used, as far as the start of a run shows them."""
@@ -184,7 +184,7 @@ class Run:
         final = run.roles["policy"]
         self.screen.line(f"\nmetrics      {self.folder / 'metrics.json'}")
         if final.name in self._made:
-            self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / FOLDERS['model']}")
+            self.screen.line(f"{final.name:<12} {self.folder / self._made[final.name].folder / STAGE_FOLDERS['model']}")
         self.screen.line(f"look at rows python -m selfreward show {self.folder}")
         run.announcer.event("run_finished", metrics=self.metrics)
 

@@ -1,30 +1,14 @@
-"""The run's figures as tidy records, and as the table at its end."""
+"""What a round says of itself as metrics, and the table of all metrics at the end of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 
-from selfreward.core.contracts.stages import Metric
+from selfreward.core.contracts.evaluation import Figure, Metric
+from selfreward.core.run.figures import OWN, figure_source, has_rows, in_order
 from selfreward.core.run.progress import Screen
-
-ROWS = {
-    "true score (0-5)": [("oracle", "true_score", "{:.2f}")],
-    "fully correct": [("oracle", "fully_correct", "{:.2f}")],
-    "fluent": [("oracle", "fluent", "{:.2f}")],
-    "win/tie/lose": [("head_to_head", name, "{:.0%}") for name in ("win", "tie", "lose")],
-    "win rate at equal length": [("head_to_head", "lc_win_rate", "{:.0%}")],
-    "judge: pairwise accuracy": [("judge_agreement", "pairwise_accuracy", "{:.2f}")],
-    "judge: spearman": [("judge_agreement", "spearman", "{:.2f}")],
-    "judge: verdicts readable": [("judge_agreement", "parse_rate", "{:.1%}")],
-    "trained on, rows": [("loop", "training_rows", "{:,.0f}")],
-    "rows per prompt": [("loop", "pair_yield", "{:.0%}")],
-    "answer length, characters": [("loop", "response_length", "{:.0f}")],
-    "seconds of its round": [("loop", "seconds", "{:.1f}")],
-    "engine busy while generating": [("loop", "engine_busy", "{:.0%}")],
-}
-"""Row of the table -> (evaluator, metric, format) of what is shown in it."""
 
 
 def round_metrics(
@@ -57,34 +41,45 @@ def round_metrics(
     ]
     rows += [(name, part / whole, whole) for name, (part, whole) in shares.items() if whole]
     rows += [("engine_busy", busy, 1)] if busy is not None else []
-    told = {f"training_{n}": v for n, v in training.items() if n not in ("training_rows", "seconds", "rows")}
+    own = {f"training_{n}": v for n, v in training.items() if n not in ("training_rows", "seconds", "rows")}
     return [
         *(Metric(model, "loop", name, float(value), None, None, int(n)) for name, value, n in rows),
-        *(Metric(model, "training", name, float(value), None, None, int(trained)) for name, value in told.items()),
+        *(Metric(model, "training", name, float(value), None, None, int(trained)) for name, value in own.items()),
     ]
 
 
 def print_summary(screen: Screen, metrics: Iterable[Metric]) -> None:
     """One column a model, in the order they were made; rows for which there are no figures are left out."""
     metrics = list(metrics)
-    cells = {(m.model, m.evaluator, m.metric): m.value for m in metrics}
-    models = list(dict.fromkeys(model for model, _, _ in cells))
+    models = list(dict.fromkeys(metric.model for metric in metrics))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for model in models:
         table.add_column(model, justify="right", style="bold")
-    for title, parts in ROWS.items():
-        texts = [_cell(model, parts, cells) for model in models]
-        if any(texts):
-            table.add_row(title, *texts)
-    known = {"training"} | {evaluator for parts in ROWS.values() for evaluator, _, _ in parts}
-    others = {(m.model, m.evaluator, m.metric): m for m in metrics if m.evaluator not in known}
-    for evaluator, metric in dict.fromkeys((evaluator, metric) for _, evaluator, metric in others):
-        texts = [_with_interval(others.get((model, evaluator, metric))) for model in models]
-        table.add_row(f"{evaluator}: {metric.replace('_', ' ')}", *texts)
+    for evaluator in in_order(m.evaluator for m in metrics):
+        own = {(m.model, m.metric): m for m in metrics if m.evaluator == evaluator}
+        for title, texts in _rows(evaluator, models, own):
+            if any(texts):
+                table.add_row(title, *texts)
     if table.row_count:
         screen.console.print()
         screen.console.print(table)
+
+
+def _rows(
+    evaluator: str, models: Sequence[str], metrics: Mapping[tuple[str, str], Metric]
+) -> Iterator[tuple[str, list[str]]]:
+    """The rows that an evaluator declares, or one of each of its metrics."""
+    rows: dict[str, list[Figure]] = {}
+    for figure in figure_source(evaluator).figures:
+        rows.setdefault(figure.row, []).append(figure)
+    for row, figures in rows.items():
+        if row:
+            yield row, [_cell(figures, [metrics.get((model, figure.metric)) for figure in figures]) for model in models]
+    if evaluator not in OWN and not has_rows(evaluator):
+        for metric in dict.fromkeys(metric for _, metric in metrics):
+            texts = [_with_interval(metrics.get((model, metric))) for model in models]
+            yield f"{evaluator}: {metric.replace('_', ' ')}", texts
 
 
 def _with_interval(metric: Metric | None) -> str:
@@ -101,8 +96,9 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _cell(model: str, parts: list[tuple[str, str, str]], cells: Mapping[tuple[str, str, str], float | None]) -> str:
-    values = [cells.get((model, evaluator, metric)) for evaluator, metric, _ in parts]
+def _cell(figures: Sequence[Figure], metrics: Sequence[Metric | None]) -> str:
+    values = [metric.value if metric else None for metric in metrics]
     if all(value is None for value in values):
         return ""
-    return "/".join(form.format(v) if v is not None else "-" for v, (_, _, form) in zip(values, parts, strict=True))
+    pairs = zip(figures, values, strict=True)
+    return "/".join("-" if value is None else figure.written(value) for figure, value in pairs)

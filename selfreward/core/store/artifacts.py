@@ -18,11 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from selfreward.core.contracts.records import Record, digest
+from selfreward.core.contracts.records import Record, TrainingRow, digest, row_type_of
 from selfreward.core.errors import StageError
 
 if TYPE_CHECKING:
     from selfreward.core.store.aside import Aside
+
+STAGE_FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
+                 "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
+"""Stage -> the name under which a round's folder links to its artifact."""
 
 FORMAT = 1
 """Version of the store's layout; part of every key."""
@@ -69,6 +73,11 @@ class Artifact:
         self.aside: Aside | None = None
         """The thread that is writing the table, while there is one."""
         self._shards: list[Shard] | None = None
+
+    @classmethod
+    def at(cls, folder: Path) -> Artifact:
+        """A finished artifact of which no more than the folder is known, as a run's folder links to it."""
+        return cls(folder, Key("", {}))
 
     def __repr__(self) -> str:
         return f"Artifact({self.folder})"
@@ -175,6 +184,14 @@ class Artifact:
 
         for part in self.shards if shard is None else [self.shards[shard]]:
             yield from record.rows(pq.read_table(self.folder / part.file))
+
+    def row_type(self) -> type[TrainingRow] | None:
+        """What the rows of a training set are, as its first shard says; None where it has none."""
+        import pyarrow.parquet as pq
+
+        if not self.shards:
+            return None
+        return row_type_of(pq.read_schema(self.folder / self.shards[0].file))
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)

@@ -147,14 +147,17 @@ class Rubric:
         """The template with these texts in place of their placeholders, in a single pass; others stay."""
         return _PLACEHOLDER.sub(lambda m: values[m[1]] if m[1] in values else m[0], self.template)
 
-    def read(self, text: str) -> float | None:
+    def read(self, text: str, cut_off: bool = False) -> float | None:
         """The score in the judge's own new text, or None (:func:`selfreward.read_score`).
 
-        Of a comparison: 1 where the first answer is better, 0 where the second is, 0.5 for a tie.
+        Of a comparison: 1 where the first answer is better, 0 where the second is, 0.5 for a tie. Where the token limit
+        cut the text off (``cut_off``), what stands at its very end is no verdict: ``Score: 1`` may have become
+        ``Score: 10``, and ``Winner: A`` may have become ``Winner: A or B``.
         """
         if not self.compares:
-            return read_score(text, self.verdict, self.low, self.high)
-        choice = read_choice(text, self.verdict, self.choices)
+            is_cut = cut_off and text.endswith(tuple("0123456789./"))
+            return None if is_cut else read_score(text, self.verdict, self.low, self.high)
+        choice = read_choice(text + " …" if cut_off else text, self.verdict, self.choices)
         return None if choice is None else _WORTH[self.choices.index(choice)]
 
 

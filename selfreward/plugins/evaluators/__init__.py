@@ -22,12 +22,12 @@ PAPER = "arXiv:2401.10020"
 
 @hookimpl
 def selfreward_evaluators() -> list[Plugin]:
-    """The built-in evaluators."""
+    """The built-in evaluators, in the order in which their figures are shown."""
     return [
         Plugin.of("oracle", Oracle, "the data's ground truth"),
-        Plugin.of("judge_agreement", JudgeAgreement, f"{PAPER} §3.1.2"),
         Plugin.of("head_to_head", HeadToHead, f"{PAPER} §3.1.2"),
         Plugin.of("elo", Elo, "arXiv:2204.05862, arXiv:2403.04132"),
+        Plugin.of("judge_agreement", JudgeAgreement, f"{PAPER} §3.1.2"),
         Plugin.of("vicuna", Vicuna, "arXiv:2305.13735"),
         Plugin.of("mt_bench", MtBench, "arXiv:2306.05685"),
         Plugin.of("alpaca_eval", AlpacaEval, "arXiv:2305.14387, arXiv:2404.04475"),

@@ -31,7 +31,14 @@ from statistics import stdev
 from typing import Any
 
 from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Sampling, option, role
-from selfreward.plugins.evaluators.compare_pairs import Figures, Pair, judge_of, opponent, rubric_problems, verdict
+from selfreward.plugins.evaluators.compare_pairs import (
+    SHARES,
+    Figures,
+    Pair,
+    judge_of,
+    opponent,
+    rubric_problems,
+)
 from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text
 
 
@@ -162,6 +169,7 @@ class AlpacaEval(Evaluator):
 
     uses_answers = False
     config: AlpacaEvalConfig
+    figures = SHARES
 
     def files(self, context: FileContext) -> list[Path]:
         """Instructions, the baseline's answers, annotations, and the rubric where a judge is asked."""
@@ -259,7 +267,8 @@ class AlpacaEval(Evaluator):
                 judged.append(replace(annotation, preference=1.5, annotator=who))
                 continue
             reply = next(replies)
-            found = _preference(verdict(reply, rubric), is_switched(annotation.instruction))
+            first_is_better = rubric.read(reply.text, cut_off=reply.finish_reason == "length")
+            found = _preference(first_is_better, is_switched(annotation.instruction))
             said = rubric.reply_prefix + reply.text
             judged.append(replace(annotation, preference=found, annotator=who, raw_completion=said))
         return judged

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from selfreward import Completion, EvaluationContext, Message, Metric, Request, Rubric, Sampling
+from selfreward import Completion, EvaluationContext, Figure, Message, Metric, Request, Rubric, Sampling
 from selfreward.plugins.evaluators.intervals import mean_interval, share_interval
 from selfreward.plugins.evaluators.length_control import length_controlled
 
@@ -79,21 +79,21 @@ def in_both_orders(
 
 
 def _agreed(rubric: Rubric, forward: Completion, backward: Completion) -> Compared:
-    one, other = verdict(forward, rubric), verdict(backward, rubric)
+    one, other = (rubric.read(reply.text, cut_off=reply.finish_reason == "length") for reply in (forward, backward))
     other = None if other is None else 1 - other
     both = None if one is None or other is None else one if one == other else 0.5
     return Compared(both, (one, other), (rubric.reply_prefix + forward.text, rubric.reply_prefix + backward.text))
 
 
-def verdict(reply: Completion, rubric: Rubric) -> float | None:
-    """What the judge's new text says: a score, or 1, 0 or ½ for the first of two answers; None where it says nothing.
-
-    A reply that the token limit cut off at its verdict is unreadable: ``Score: 1`` may have become ``Score: 10``.
-    """
-    ends = rubric.choices if rubric.compares else tuple("0123456789./")
-    if reply.finish_reason == "length" and reply.text.endswith(ends):
-        return None
-    return rubric.read(reply.text)
+SHARES = (
+    Figure("*win", better="higher", share=True),
+    Figure("*tie", share=True),
+    Figure("*lose", better="lower", share=True),
+    Figure("*win_rate", better="higher", share=True),
+    Figure("*parse_rate", better="higher", share=True),
+    Figure("*orders_agree", better="higher", share=True),
+)
+"""How the shares that :class:`Figures` makes are shown, whatever their prefix."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfreward import EvaluationContext, Metric, option, role
-from selfreward.plugins.evaluators.compare_pairs import judge_of
+from selfreward import EvaluationContext, Figure, Metric, Plot, option, role
+from selfreward.plugins.evaluators.compare_pairs import SHARES, judge_of
 from selfreward.plugins.evaluators.winner import WinnerConfig, WinnerEvaluator
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Elo(WinnerEvaluator):
     name = "elo"
     uses_policies = True
     config: EloConfig
+    figures = (Figure("rating", better="higher"), *SHARES)
+    plots = (Plot("Elo rating", "All models of the run on one scale", ("rating",)),)
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """``rating`` and ``win_rate`` of every policy, and of this model how well the verdicts could be read."""

@@ -21,7 +21,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
 
-from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Rubric, Sampling, option, role
+from selfreward import (
+    EvaluationContext,
+    Evaluator,
+    Figure,
+    FileContext,
+    Metric,
+    Request,
+    Rubric,
+    Sampling,
+    option,
+    role,
+)
 from selfreward.plugins.evaluators import compare_pairs
 from selfreward.plugins.evaluators.compare_pairs import Compared, Figures, Pair
 from selfreward.plugins.evaluators.fastchat_files import (
@@ -122,6 +133,7 @@ class FastChatBenchmark(Evaluator):
     name: ClassVar[str]
     uses_answers = False
     config: FastChatConfig
+    figures = (Figure("*_score*", better="higher"), Figure("*_turn_*", better="higher"), *compare_pairs.SHARES)
 
     def files(self, context: FileContext) -> list[Path]:
         """Questions, references, the other side's answers and the judge's prompts."""
@@ -217,7 +229,10 @@ class FastChatBenchmark(Evaluator):
             seed = judge.seed("grade", item.question.id, item.turn)
             requests.append(Request(shown, self._how(), seed, reply_prefix=item.rubric.reply_prefix))
         replies = [reply for [reply] in judge.generate(requests)]
-        ratings = [compare_pairs.verdict(reply, item.rubric) for reply, item in zip(replies, asked, strict=True)]
+        ratings = [
+            item.rubric.read(reply.text, cut_off=reply.finish_reason == "length")
+            for item, reply in zip(asked, replies, strict=True)
+        ]
         write_rows(
             context.folder / "verdicts.jsonl",
             (
@@ -259,8 +274,8 @@ class FastChatBenchmark(Evaluator):
             asked.append(item)
             pairs.append(Pair(f"{item.question.id} {item.turn}", mine, against, item.references))
         compared = compare_pairs.in_both_orders(pairs, [item.rubric for item in asked], judge, self._how())
-        told = (_place(item, judge) | _told(said) for item, said in zip(asked, compared, strict=True))
-        write_rows(context.folder / "verdicts.jsonl", told)
+        rows = (_place(item, judge) | _verdicts(said) for item, said in zip(asked, compared, strict=True))
+        write_rows(context.folder / "verdicts.jsonl", rows)
         pairs = [replace(pair, preference=said.preference) for pair, said in zip(pairs, compared, strict=True)]
         yield from figures.pairs(pairs)
         for category in _categories(asked):
@@ -309,5 +324,5 @@ def _place(item: Item, judge: EvaluationContext) -> dict[str, object]:
     return {"question_id": item.question.id, "turn": item.turn, "judge": [judge.model, item.rubric.name]}
 
 
-def _told(said: Compared) -> dict[str, object]:
+def _verdicts(said: Compared) -> dict[str, object]:
     return {"preference": said.preference, "by_order": said.verdicts, "judgments": said.rationales}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from selfreward import AnsweredPrompt, EvaluationContext, Metric, role
-from selfreward.plugins.evaluators.compare_pairs import Figures, judge_of, opponent
+from selfreward import AnsweredPrompt, EvaluationContext, Figure, Metric, Plot, role
+from selfreward.plugins.evaluators.compare_pairs import SHARES, Figures, judge_of, opponent
 from selfreward.plugins.evaluators.winner import WinnerConfig, WinnerEvaluator
 
 
@@ -28,6 +28,18 @@ class HeadToHead(WinnerEvaluator):
 
     name = "head_to_head"
     config: HeadToHeadConfig
+    title = "Against the model before"
+    figures = (
+        Figure("win", better="higher", share=True, row="win/tie/lose", compared=True),
+        Figure("tie", share=True, row="win/tie/lose", compared=True),
+        Figure("lose", better="lower", share=True, row="win/tie/lose", compared=True),
+        Figure("lc_win_rate", better="higher", share=True, row="win rate at equal length"),
+        *SHARES,
+    )
+    plots = (
+        Plot("Win, tie, lose", "Against the model before, on held-out prompts", ("win", "tie", "lose"),
+             ("win", "tie", "lose"), stacked=True),
+    )  # fmt: skip
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """The shares. A pair in which a verdict is missing is left out, and counted as ``unscored_pairs``."""

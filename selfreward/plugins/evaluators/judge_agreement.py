@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfreward import AnsweredPrompt, EvaluationContext, Evaluator, Judgement, Metric, option
+from selfreward import AnsweredPrompt, EvaluationContext, Evaluator, Figure, Judgement, Metric, Plot, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +44,21 @@ class JudgeAgreement(Evaluator):
     """Pairwise accuracy and its companions, with this model as the run's judge."""
 
     config: JudgeAgreementConfig
+    title = "As a judge"
+    figures = (
+        Figure("pairwise_accuracy", "", "{:.2f}", "higher", share=True, row="judge: pairwise accuracy", compared=True),
+        Figure("exact_match", "Whole order right", better="higher", share=True, compared=True),
+        Figure("five_best", "Given 5, and is best", better="higher", share=True, compared=True),
+        Figure("spearman", "Spearman's ρ", "{:.2f}", "higher", row="judge: spearman", compared=True),
+        Figure("kendall_tau", "Kendall's τ", better="higher", compared=True),
+        Figure("parse_rate", "Verdicts readable", "{:.1%}", "higher", share=True, row="judge: verdicts readable",
+               compared=True),
+    )  # fmt: skip
+    plots = (
+        Plot("Judge agreement", "The model's verdicts against the reference",
+             ("pairwise_accuracy", "spearman", "kendall_tau", "exact_match")),
+        Plot("Verdicts that could be read", "Share of the votes", ("parse_rate",), ("in evaluation",)),
+    )  # fmt: skip
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """The six figures; None where fewer than two items stand behind one."""

@@ -27,7 +27,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward import Continuations, EvaluationContext, Evaluator, FileContext, Message, Metric, UserError, option
+from selfreward import (
+    Continuations,
+    EvaluationContext,
+    Evaluator,
+    Figure,
+    FileContext,
+    Message,
+    Metric,
+    UserError,
+    option,
+)
 from selfreward.plugins.evaluators.intervals import Z
 from selfreward.plugins.evaluators.pair_accuracy import evenly_spaced
 from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text
@@ -75,6 +85,7 @@ class LmLoss(Evaluator):
 
     config: LmLossConfig
     uses_answers = False
+    figures = (Figure("nats_per_token", better="lower"), Figure("bits_per_byte", better="lower"))
 
     def files(self, context: FileContext) -> list[Path]:
         """The file of texts, if there is one."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from selfreward import EvaluationContext, Evaluator, Metric
+from selfreward import EvaluationContext, Evaluator, Figure, Metric, Plot
 from selfreward.plugins.evaluators.intervals import mean_interval, share_interval
 
 
@@ -24,6 +24,16 @@ class Oracle(Evaluator):
 
     uses_model = False
     config: OracleConfig
+    title = "Ground truth"
+    figures = (
+        Figure("true_score", "True score (0–5)", "{:.2f}", "higher", row="true score (0-5)", compared=True),
+        Figure("fully_correct", "", "{:.2f}", "higher", share=True, row="fully correct", compared=True),
+        Figure("fluent", "", "{:.2f}", "higher", share=True, row="fluent", compared=True),
+    )
+    plots = (
+        Plot("True score", "Mean of the data's ground truth", ("true_score",)),
+        Plot("Fully correct, fluent", "Share of the answers", ("fully_correct", "fluent")),
+    )
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """One figure per key of the truth; answers to prompts the truth knows nothing about are left out."""

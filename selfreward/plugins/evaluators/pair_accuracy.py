@@ -36,6 +36,7 @@ from selfreward import (
     Continuations,
     EvaluationContext,
     Evaluator,
+    Figure,
     FileContext,
     Metric,
     Prompt,
@@ -94,6 +95,7 @@ class PairScoring(Evaluator):
     config: PairsConfig
     name: ClassVar[str]
     uses_answers = False
+    figures = (Figure("accuracy*", better="higher"),)
 
     @abstractmethod
     def pairs(self, context: EvaluationContext) -> list[Pair]:
@@ -162,7 +164,6 @@ class PairAccuracy(PairScoring):
         return "miss" if self.config.by is By.judge else None
 
     def scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
-        """By likelihood, judge or length."""
         if self.config.by is By.judge:
             judgements = iter(context.judge(groups) if groups else ())
             return [{c.text: next(judgements).score for c in group.candidates} for group in groups]

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from selfreward import Continuations, EvaluationContext, Evaluator, FileContext, Metric, option
+from selfreward import Continuations, EvaluationContext, Evaluator, Figure, FileContext, Metric, option
 from selfreward.plugins.evaluators.intervals import share_interval
 from selfreward.plugins.evaluators.pair_accuracy import evenly_spaced
 from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text, texts
@@ -92,6 +92,7 @@ class TruthfulQaMc1(Evaluator):
 
     config: TruthfulQaConfig
     uses_answers = False
+    figures = (Figure("accuracy", better="higher"),)
 
     def files(self, context: FileContext) -> list[Path]:
         """The file of questions."""

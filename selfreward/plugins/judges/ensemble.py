@@ -87,7 +87,6 @@ class Ensemble(Judge):
         self.members = members or {}
 
     def files(self, context: FileContext) -> list[Path]:
-        """What the members read."""
         return [path for member in self.members.values() for path in member.files(context)]
 
     def problems(self, context: FileContext) -> list[str]:
@@ -121,7 +120,7 @@ class Ensemble(Judge):
             read = [vote for vote in votes if vote is not None]
             score = float(_AGGREGATES[self.config.aggregate](read)) if len(read) >= self.config.quorum else None
             rubrics = "+".join(said.rubric for said in own if said.rubric != "-") or "-"
-            words = [_told(name, said) for name, said in zip(self.members, own, strict=True)]
+            words = [_words(name, said) for name, said in zip(self.members, own, strict=True)]
             yield Judgement(own[0].candidate_id, "ensemble", context.model, rubrics, votes, score, words)
 
     def _range(self, name: str, context: FileContext | StageContext) -> tuple[float, float] | None:
@@ -159,6 +158,6 @@ def share(score: float | None, low: float, high: float) -> float | None:
     return None if score is None else min(1.0, max(0.0, (score - low) / (high - low)))
 
 
-def _told(name: str, said: Judgement) -> str:
+def _words(name: str, said: Judgement) -> str:
     score = "no score" if said.score is None else f"{said.score:g}"
     return "\n\n".join([f"[{name}: {score}]", *filter(None, said.rationales)])

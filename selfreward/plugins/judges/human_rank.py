@@ -22,7 +22,6 @@ class HumanRank(Judge):
     config: HumanRankConfig
 
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterator[Judgement]:
-        """One judgement per candidate."""
         for candidate in (candidate for group in answered for candidate in group.candidates):
             score = None if candidate.rank is None else float(-candidate.rank)
             yield Judgement(candidate.candidate_id, "human_rank", "-", "-", [score], score, [""])

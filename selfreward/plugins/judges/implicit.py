@@ -61,13 +61,18 @@ class ImplicitConfig:
 
 
 class Implicit(Judge):
-    """Weighs every answer twice."""
+    """The log-ratio of an answer under two models."""
 
     uses_model = True
+    writes_verdicts = False
     config: ImplicitConfig
 
+    def models(self) -> tuple[str, ...]:
+        """The model that judges, and the one it is compared with."""
+        return self.config.model, self.config.reference
+
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterator[Judgement]:
-        """One judgement per candidate.
+        """Weigh every answer twice.
 
         Raises:
             StageError: model and reference are the same, or read a text in different tokens.

@@ -22,7 +22,6 @@ class Length(Judge):
     config: LengthConfig
 
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterator[Judgement]:
-        """One judgement per candidate."""
         for candidate in (candidate for group in answered for candidate in group.candidates):
             score = float(len(candidate.text))
             yield Judgement(candidate.candidate_id, "length", "-", "-", [score], score, [""])

@@ -45,6 +45,11 @@ class _Review:
     words: str
     vote: float | None
 
+    @classmethod
+    def of(cls, reply: Completion, request: Request, rubric: Rubric) -> _Review:
+        vote = rubric.read(reply.text, cut_off=reply.finish_reason == "length")
+        return cls(request, reply, rubric.reply_prefix + reply.text, vote)
+
 
 class LlmCot(ReviewJudge):
     """Asks the model for ``votes`` reviews of each answer."""
@@ -61,7 +66,7 @@ class LlmCot(ReviewJudge):
             for candidate, question in asked
         ]
         reviews = [
-            [_Review(request, reply, rubric.reply_prefix + reply.text, vote(reply, rubric)) for reply in replies]
+            [_Review.of(reply, request, rubric) for reply in replies]
             for request, replies in zip(requests, context.generate(requests), strict=True)
         ]
         if c.constrain:
@@ -100,13 +105,3 @@ class LlmCot(ReviewJudge):
             if review.vote is not None:
                 review.words = request.reply_prefix + reply.text
                 context.count(constrained=1)
-
-
-def vote(reply: Completion, rubric: Rubric) -> float | None:
-    """The score in the review's new text, or None.
-
-    A review that the token limit cut off at a number is unreadable: ``Score: 1`` may have become ``Score: 10``.
-    """
-    if reply.finish_reason == "length" and reply.text[-1:] in "0123456789./":
-        return None
-    return rubric.read(reply.text)

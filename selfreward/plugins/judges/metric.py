@@ -55,7 +55,6 @@ class MetricJudge(Judge):
         self.metrics = metrics or {}
 
     def files(self, context: FileContext) -> list[Path]:
-        """What the metrics read."""
         return [path for metric in self.metrics.values() for path in metric.files(context)]
 
     def problems(self, context: FileContext) -> list[str]:

@@ -22,7 +22,6 @@ class Oracle(Judge):
     config: OracleConfig
 
     def problems(self, context: FileContext) -> list[str]:
-        """Data without a ground truth."""
         if context.data.has_truth:
             return []
         data = type(context.data).__name__

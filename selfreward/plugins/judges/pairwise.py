@@ -99,7 +99,7 @@ class Comparison:
         """What one of the two got."""
         return self.result if self.result is None or candidate_id == self.a else 1 - self.result
 
-    def told(self, candidate_id: str) -> str:
+    def words_on(self, candidate_id: str) -> str:
         """The judge's words, with the place in which this one was shown."""
         opponent, places = (self.b, "AB") if candidate_id == self.a else (self.a, "BA")
         return "\n\n".join(f"[as {p} against {opponent}] {w}" for p, w in zip(places, self.words, strict=True))
@@ -157,9 +157,9 @@ class Pairwise(AskingJudge):
     def _compared(
         self, a: Candidate, b: Candidate, said: Completion, other: Completion, rubric: Rubric, context: StageContext
     ) -> Comparison:
-        worths = (worth(said, rubric), worth(other, rubric))
+        one, two = (rubric.read(reply.text, cut_off=reply.finish_reason == "length") for reply in (said, other))
         words = (rubric.reply_prefix + said.text, rubric.reply_prefix + other.text)
-        made = Comparison(a.candidate_id, b.candidate_id, worths, words)
+        made = Comparison(a.candidate_id, b.candidate_id, (one, two), words)
         left_out, by_order = made.result is None, made.by_order
         context.count(comparisons=1, comparisons_left_out=left_out, comparisons_by_order=by_order)
         return made
@@ -173,15 +173,10 @@ class Pairwise(AskingJudge):
         context: StageContext,
     ) -> Judgement:
         mine = candidate.candidate_id
-        votes, words = [c.of(mine) for c in own], [c.told(mine) for c in own]
+        votes, words = [c.of(mine) for c in own], [c.words_on(mine) for c in own]
         return Judgement(
             mine, self.name, context.model, rubric.name, votes, scores.get(mine), words, context.seed(mine)
         )
-
-
-def worth(reply: Completion, rubric: Rubric) -> float | None:
-    """What the answer that was shown first gets. A verdict that the token limit cut might have gone on ("A or B")."""
-    return rubric.read(reply.text + " …" if reply.finish_reason == "length" else reply.text)
 
 
 def draw(candidates: Sequence[Candidate], most: int | None, context: StageContext) -> list[tuple[Candidate, Candidate]]:

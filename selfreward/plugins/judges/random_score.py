@@ -28,11 +28,9 @@ class Random(Judge):
     config: RandomConfig
 
     def files(self, context: FileContext) -> list[Path]:
-        """The rubric."""
         return [context.rubric_path(self.config.rubric)]
 
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterator[Judgement]:
-        """One judgement per candidate."""
         rubric = context.rubric(self.config.rubric)
         low, high = math.ceil(rubric.low), math.floor(rubric.high)
         for candidate in (candidate for group in answered for candidate in group.candidates):

@@ -68,7 +68,6 @@ class AskingJudge(Judge):
     config: ReviewConfig
 
     def files(self, context: FileContext) -> list[Path]:
-        """The rubric."""
         return [context.rubric_path(self.config.rubric)]
 
     def problems(self, context: FileContext) -> list[str]:
@@ -118,7 +117,6 @@ class ReviewJudge(AskingJudge):
     compares = False
 
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterator[Judgement]:
-        """One judgement per candidate, in order."""
         rubric = self.rubric(context)
         rows = list(questions(answered, rubric, context))
         reviewed = iter(self.review([(candidate, asked) for candidate, asked, _ in rows if asked], rubric, context))

@@ -35,6 +35,7 @@ class RewardModel(Judge):
 
     uses_model = True
     uses_rewards = True
+    writes_verdicts = False
     config: RewardModelConfig
 
     def problems(self, context: FileContext) -> list[str]:

@@ -1,10 +1,10 @@
 """Health gates: figures that show a run going wrong, each with a warning, some with a stop.
 
 A gate is a row of ``GATES``: a function that reads one figure off an event, the side on which it is bad, the likely
-cause and the knobs that help; of the knobs only those are told that the run has. The levels are the options.
+cause and the knobs that help; of the knobs only those are named that the run has. The levels are the options.
 
 Only the loop's stages are looked at, and earlier ones in which a model worked: people may rank and answer as they like.
-The figures come from finished artifacts alone, so a run that reuses them is told the same.
+The figures come from finished artifacts alone, so a run that reuses them gets the same findings.
 
 Why one stop by default: below a twentieth of readable verdicts, 4 answers with 3 votes each give 10 prompts in 100 a
 pair (1 - q^4 - 4(1-q)q^3 with q = 0.95^3), ranked by single votes of a judge that does not know its rubric's form.
@@ -231,7 +231,7 @@ class Gate:
     """How a level is written."""
     cause: str
     knobs: tuple[str, ...]
-    """``raise optimizer.nll`` or ``judge.model=M1``; told where the run has that option and not that value."""
+    """``raise optimizer.nll`` or ``judge.model=M1``; named where the run has that option and not that value."""
 
 
 FORGETS = ("raise optimizer.nll", "lower optimizer.lr", "judge.model=M1")
@@ -284,7 +284,6 @@ class Health(Monitor):
         self.seen = Seen()
 
     def run_started(self, event: Event) -> Sequence[Finding]:
-        """Remember the options of the run."""
         self.seen = Seen(event.config)
         return ()
 
@@ -323,7 +322,7 @@ class Health(Monitor):
 
     def _ways_out(self, gate: Gate, event: Event) -> str:
         scope = "" if event.iteration else f"recipe.{event.round}."
-        knobs = [told for knob in gate.knobs if (told := advice(knob, self.seen.config, event.model, scope))]
+        knobs = [known for knob in gate.knobs if (known := advice(knob, self.seen.config, event.model, scope))]
         return f"; ways out: {', '.join(knobs)}" if knobs else ""
 
 

@@ -31,7 +31,6 @@ class Report(Monitor):
         return ()
 
     def run_finished(self, event: Event) -> Iterable[Finding]:
-        """The report of the whole run."""
         return [self._write(event)]
 
     def run_failed(self, event: Event) -> Iterable[Finding]:

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from selfreward.core.commands.export import export
-from selfreward.core.commands.show import _rows
 from selfreward.core.contracts.records import Candidate, Judgement, Preference
 from selfreward.core.errors import UserError
+from selfreward.core.store.artifacts import Artifact
 
 TINY = [
     "experiment=micro_fast", "iterations=1", "evaluators=[oracle]", "monitors=[]", "recipe.eft.source=none",
@@ -45,14 +45,14 @@ def test_the_dataset_is_what_the_run_made(run: Path, out: Path, monkeypatch: pyt
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(out.parent / "cache"))
     pairs = load_dataset(str(out / "dataset"), "preferences", split="iter_01", cache_dir=str(out.parent / "cache"))
-    rows = list(_rows(run / "iter-01" / "4-training_set", Preference))
+    rows = list(Artifact.at(run / "iter-01" / "4-training_set").rows(Preference))
     assert [row["chosen_id"] for row in pairs] == [row.chosen_id for row in rows]
     assert pairs[0]["prompt"] == rows[0].prompt
     assert pairs[0]["chosen"] == rows[0].chosen
 
     judged = load_dataset(str(out / "dataset"), "judgements", split="iter_01", cache_dir=str(out.parent / "cache"))
-    answers = {c.candidate_id: c for c in _rows(run / "iter-01" / "2-candidates", Candidate)}
-    verdicts = list(_rows(run / "iter-01" / "3-judgements", Judgement))
+    answers = {c.candidate_id: c for c in Artifact.at(run / "iter-01" / "2-candidates").rows(Candidate)}
+    verdicts = list(Artifact.at(run / "iter-01" / "3-judgements").rows(Judgement))
     assert [row["votes"] for row in judged] == [v.votes for v in verdicts]
     assert [row["response"] for row in judged] == [answers[v.candidate_id].text for v in verdicts]
     assert set(judged["judged_by"]) == {"M1"}

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfreward.core.contracts.evaluation import Metric
 from selfreward.core.contracts.records import (
     TRAINING_ROWS,
     Candidate,
@@ -29,7 +30,6 @@ from selfreward.core.contracts.records import (
     ScoredCandidate,
     digest,
 )
-from selfreward.core.contracts.stages import Metric
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)  # UTF-8 has no lone surrogates
 MESSAGES = st.lists(

@@ -129,6 +129,25 @@ def test_the_verdict_of_a_comparison_is_what_the_first_answer_gets() -> None:
     assert [two.read(f"Winner: {said}") for said in ("1", "2", "C")] == [1, 0, None]
 
 
+@pytest.mark.parametrize(
+    ("text", "whole", "cut"),
+    [
+        ("Score: 1", 1, None),  # of "Score: 10", perhaps
+        ("Score: 1/", None, None),
+        ("Score: 4. Because 2", 4, None),
+        ("Score: 4. Because the", 4, 4),
+        ("", None, None),
+        ("Winner: A", 1, None),  # of "Winner: A or B", perhaps
+        ("Winner: A\nFor it", 1, 1),
+        ("Winner: B. Or Winner: A", 1, 0),
+    ],
+)
+def test_a_verdict_that_the_token_limit_may_have_cut_is_none(text, whole, cut):
+    score = Rubric("score", "", "{instruction} {response}", 0, 10)
+    rubric = Rubric(**PAIR | {"verdict": "Winner: {winner}"}) if "Winner" in text else score
+    assert (rubric.read(text), rubric.read(text, cut_off=True)) == (whole, cut)
+
+
 REFERENCE = "{instruction} {response} {reference}"
 TWO_TURNS = "{instruction_1} {response_1} {instruction_2} {response_2}"
 
