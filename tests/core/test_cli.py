@@ -13,7 +13,8 @@ import yaml
 
 from selfreward import UserError
 from selfreward.core.cli import _split, main, run_config
-from selfreward.core.config.registry import HOOKS, KINDS, registry
+from selfreward.core.config.kinds import HOOKS, KINDS
+from selfreward.core.config.registry import registry
 
 
 @pytest.fixture(scope="session")

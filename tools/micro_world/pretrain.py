@@ -283,7 +283,7 @@ def pretrain(config: PretrainConfig, out: Path, rank: int = 0) -> None:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, log: PretrainLog) -> None:
-    """Write weights, configs, tokenizer and the log (kept beside this file), which ends with the sha256 of the weights."""
+    """Write weights, configs, tokenizer and the log, kept beside this file, ending with the sha256 of the weights."""
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(

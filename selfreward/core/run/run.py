@@ -15,7 +15,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from selfreward.core.config.registry import LIST_KINDS, did_you_mean, registry
+from selfreward.core.config.kinds import LIST_KINDS
+from selfreward.core.config.registry import did_you_mean, registry
 from selfreward.core.config.resolve import Execution, Match, RunConfig
 from selfreward.core.contracts.events import Event
 from selfreward.core.contracts.model import ModelRef
