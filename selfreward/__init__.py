@@ -13,13 +13,14 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "config.hookspecs": ["hookimpl"],
-    "config.registry": ["Plugin"],
+    "config.search_path": ["Rubric"],
     "contracts.data": ["Data"],
     "contracts.engine": ["Completion", "Continuations", "Engine", "Likelihood", "Request", "Sampling"],
     "contracts.evaluation": ["EvaluationContext", "Evaluator", "Figure", "Metric", "Plot"],
     "contracts.model": ["Dtype", "LoraOptions", "Model", "ModelConfig", "ModelRef"],
     "contracts.monitors": ["Event", "Finding", "Monitor", "Severity"],
     "contracts.options": ["RoleKind", "option", "role"],
+    "contracts.plugin": ["Plugin"],
     "contracts.records": [
         "AnsweredPrompt", "Candidate", "Demonstration", "Instruction", "JudgedPrompt", "Judgement", "Preference",
         "Prompt", "Record", "Scored", "ScoredCandidate", "TrainingRow", "digest",
@@ -33,7 +34,6 @@ _PUBLIC = {
     "report.page": ["build_report"],
     "text.chat": ["Chat"],
     "text.messages": ["Message"],
-    "text.rubric": ["Rubric"],
     "text.verdict": ["read_score"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

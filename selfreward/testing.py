@@ -26,11 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selfreward.core.config.registry import Plugin
+from selfreward.core.config.search_path import Rubric
 from selfreward.core.contracts.data import Data
 from selfreward.core.contracts.engine import Completion, Continuations, Likelihood, Request
 from selfreward.core.contracts.model import ModelConfig
 from selfreward.core.contracts.options import cross_problems, option_rows, range_problems
+from selfreward.core.contracts.plugin import Plugin
 from selfreward.core.contracts.records import (
     AnsweredPrompt,
     Candidate,
@@ -45,7 +46,7 @@ from selfreward.core.contracts.records import (
 )
 from selfreward.core.contracts.stages import Filter, Judge, PromptGenerator, Sampler, Selector, Stage
 from selfreward.core.run.context import derive_seed
-from selfreward.core.text.rubric import Rubric, find_rubric
+from selfreward.core.text.rubric import find_rubric
 
 T = TypeVar("T")
 _WORDS = ("river", "lamp", "seven", "quiet", "under", "bread", "north", "paper", "glass", "slow")

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import selfreward
-from selfreward.core.config.registry import HOOKS, KINDS, registry
+from selfreward.core.config.kinds import HOOKS, KINDS
+from selfreward.core.config.registry import registry
 from selfreward.core.config.resolve import EvaluationOptions, RunOptions, StoreOptions
 from selfreward.core.contracts.options import option_docs
 

@@ -14,7 +14,8 @@ import yaml
 
 from selfreward import Plugin, UserError
 from selfreward.core.cli import _split, main, run_config
-from selfreward.core.config.registry import HOOKS, KINDS, Registered, registry
+from selfreward.core.config.kinds import HOOKS, KINDS
+from selfreward.core.config.registry import Registered, registry
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from selfreward import Optimizer, Selector
-from selfreward.core.config.registry import HOOKS, registry
+from selfreward.core.config.kinds import HOOKS
+from selfreward.core.config.registry import registry
 from selfreward.testing import check_plugin
 
 BUILT_IN = [

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from selfreward.core.config.registry import HOOKS, KINDS, LIST_KINDS, MEMBER_KINDS, Registry, did_you_mean, registry
+from selfreward.core.config.kinds import HOOKS, KINDS, LIST_KINDS, MEMBER_KINDS
+from selfreward.core.config.registry import Registry, did_you_mean, registry
 from selfreward.core.contracts.options import option_rows
 from selfreward.core.errors import UserError
 

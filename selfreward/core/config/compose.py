@@ -16,7 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from selfreward.core.config.registry import KINDS, LIST_KINDS, did_you_mean, registry, search_folders
+from selfreward.core.config.kinds import KINDS, LIST_KINDS
+from selfreward.core.config.registry import did_you_mean, registry
 from selfreward.core.config.resolve import (
     CALL_KEYS,
     RunConfig,
@@ -25,6 +26,7 @@ from selfreward.core.config.resolve import (
     register_schemas,
     resolve,
 )
+from selfreward.core.config.search_path import search_folders
 from selfreward.core.errors import SelfRewardError, UserError
 
 CONFIG_MODULE = "selfreward.conf"

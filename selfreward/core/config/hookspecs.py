@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pluggy
 
-from selfreward.core.config.registry import Plugin
 from selfreward.core.contracts.monitors import Event
+from selfreward.core.contracts.plugin import Plugin
 
 hookspec = pluggy.HookspecMarker("selfreward")
 hookimpl = pluggy.HookimplMarker("selfreward")

@@ -6,111 +6,22 @@ import is remembered and reported when it may matter; it never keeps the others 
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
-import importlib
-import importlib.util
-import inspect
 import os
-import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
-from selfreward.core.contracts.records import digest
+from selfreward.core.config import hookspecs
+from selfreward.core.config.kinds import HOOKS, LIST_KINDS, check_class
+from selfreward.core.contracts.plugin import Plugin
 from selfreward.core.errors import UserError
-
-KINDS = {
-    "model": "selfreward_models",
-    "data": "selfreward_data",
-    "recipe": "selfreward_recipes",
-    "prompt_generator": "selfreward_prompt_generators",
-    "prompt_filters": "selfreward_prompt_filters",
-    "sampler": "selfreward_samplers",
-    "candidate_filters": "selfreward_candidate_filters",
-    "judge": "selfreward_judges",
-    "selector": "selfreward_selectors",
-    "pair_filters": "selfreward_pair_filters",
-    "optimizer": "selfreward_optimizers",
-    "engine": "selfreward_engines",
-    "evaluators": "selfreward_evaluators",
-    "monitors": "selfreward_monitors",
-}
-"""Config group -> the hook that registers its plugins. Groups in the plural take a list."""
-
-MEMBER_KINDS = {"metric": "selfreward_metrics"}
-"""Plugins that are no group of the config, but members of another plugin's option (``judge.metrics=[rouge_l]``)."""
-
-HOOKS = KINDS | MEMBER_KINDS
-"""Every kind of plugin -> the hook that registers it."""
-
-LIST_KINDS = ("prompt_filters", "candidate_filters", "pair_filters", "evaluators", "monitors")
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A registration: under which name which class is found, and how it is configured."""
-
-    name: str
-    target: str
-    """``package.module:Class``; imported only when the plugin is used."""
-    config: type
-    """The dataclass of its options."""
-    source: str = ""
-    """Paper and section, or where the idea is from."""
-    partner: str | None = None
-    """For selectors the optimizer, for optimizers the selector, that comes along when only this one is named."""
-
-    @classmethod
-    def of(cls, name: str, made: type, source: str = "", partner: str | None = None) -> Plugin:
-        """The registration of a class whose module is cheap to import and that declares ``config: Options``."""
-        owner = next(base for base in made.__mro__ if "config" in vars(base).get("__annotations__", {}))
-        config = vars(sys.modules[owner.__module__])[owner.__annotations__["config"]]
-        return cls(name, f"{made.__module__}:{made.__qualname__}", config, source, partner)
-
-    def load(self) -> Any:
-        """Import the class.
-
-        Raises:
-            UserError: the module cannot be imported, or has no such class.
-        """
-        module, _, name = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as problem:
-            absent = (getattr(problem, "name", None) or "").partition(".")[0]
-            stranger = isinstance(problem, ModuleNotFoundError) and absent not in ("", module.partition(".")[0])
-            mend = f"; install it: pip install {absent}" if stranger else ""
-            raise UserError(f"'{self.name}' cannot be loaded from {self.target}: {problem}{mend}") from problem
-
-    def source_digest(self) -> str:
-        """Digest of the source of its module and of what that imports from the same package folder.
-
-        Editing a plugin, or the module it shares with its neighbours, makes new keys in the store.
-        """
-        sources: dict[str, str] = {}
-        _collect_sources(self.target.partition(":")[0], sources)
-        return digest(sources)
-
-
-def _collect_sources(name: str, sources: dict[str, str]) -> None:
-    module = importlib.import_module(name)
-    sources[name] = inspect.getsource(module)
-    for node in ast.walk(ast.parse(sources[name])):
-        if isinstance(node, ast.ImportFrom) and module.__package__:
-            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
-            # "from package import module" names a neighbour as well as "from package.module import name"
-            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == module.__package__ else [origin]
-            for neighbour in names:
-                inside = neighbour.startswith(module.__package__ + ".") and neighbour not in sources
-                if inside and importlib.util.find_spec(neighbour):
-                    _collect_sources(neighbour, sources)
 
 
 @dataclass(frozen=True)
@@ -145,7 +56,8 @@ class Registry:
         """
         found = self.kinds[kind].get(name, [])
         if len(found) == 1:
-            return found[0].plugin
+            plugin = found[0].plugin
+            return replace(plugin, check=partial(check_class, kind, found[0].package, plugin.name, plugin.config))
         if found:
             both = " and ".join(r.package for r in found)
             raise UserError(
@@ -179,8 +91,6 @@ def registry() -> Registry:
 
 def collect(points: Iterable[EntryPoint], environment: Mapping[str, str]) -> Registry:
     """Load each entry point in its own ``try``; a broken one is remembered, a blocked one skipped."""
-    from selfreward.core.config import hookspecs
-
     found = Registry()
     found.manager.add_hookspecs(hookspecs)
     blocked = {_canonical(name) for name in environment.get("SELFREWARD_BLOCK", "").split(",") if name.strip()}
@@ -237,8 +147,6 @@ def _provided(found: Registry, module: Any, hook: str) -> list[Plugin]:
 
 
 def _misspelt(problem: pluggy.PluginValidationError) -> str:
-    from selfreward.core.config import hookspecs
-
     known = [name for name in vars(hookspecs) if name.startswith("selfreward_")]
     unknown = next((w.strip("'\"") for w in str(problem).split() if w.strip("'\"").startswith("selfreward_")), "")
     return f"{str(problem).strip()}; {did_you_mean(unknown, known)}".rstrip("; ")
@@ -246,10 +154,3 @@ def _misspelt(problem: pluggy.PluginValidationError) -> str:
 
 def _canonical(name: str) -> str:
     return name.strip().lower().replace("_", "-")
-
-
-def search_folders() -> list[Path]:
-    """Folders of the config search path: the project's ``conf/`` first, then those that plugins add."""
-    from importlib.resources import files
-
-    return [Path(str(files("selfreward.conf"))), *registry().conf_folders]

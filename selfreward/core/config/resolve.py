@@ -17,17 +17,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from selfreward.core.config.registry import (
-    KINDS,
-    LIST_KINDS,
-    Plugin,
-    Registered,
-    Registry,
-    did_you_mean,
-    registry,
-    search_folders,
-)
+from selfreward.core.config.kinds import KINDS, LIST_KINDS
+from selfreward.core.config.registry import Registered, Registry, did_you_mean, registry
+from selfreward.core.config.search_path import search_folders
 from selfreward.core.contracts.options import cross_problems, option, range_problems
+from selfreward.core.contracts.plugin import Plugin
+from selfreward.core.contracts.records import row_types
 from selfreward.core.contracts.rounds import STAGES, Choice, RoundConfig
 from selfreward.core.errors import UserError
 
@@ -337,8 +332,6 @@ def _misfits(choices: Mapping[str, Choice]) -> Iterator[str]:
 
 def misfit(selector: Plugin, optimizer: Plugin) -> str:
     """Why the two cannot be one round's stages 4 and 5; empty if they can."""
-    from selfreward.core.contracts.records import row_types
-
     written, read = selector.load().writes, row_types(optimizer.load().reads)
     if written in read:
         return ""

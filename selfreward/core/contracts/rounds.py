@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfreward.core.config.registry import Plugin
 from selfreward.core.contracts.data import Data
+from selfreward.core.contracts.plugin import Plugin
 from selfreward.core.contracts.records import Instruction, TrainingRow
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from selfreward.core.config.registry import LIST_KINDS
+from selfreward.core.config.kinds import LIST_KINDS
 from selfreward.core.errors import SelfRewardError, UserError
 from selfreward.core.report.run_folder import RunFolder, flat
 

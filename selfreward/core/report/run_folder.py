@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from selfreward.core.config.registry import KINDS
+from selfreward.core.config.kinds import KINDS
 from selfreward.core.errors import StageError, UserError
 from selfreward.core.report.visible import visible
 from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from selfreward.core.config.registry import LIST_KINDS
+from selfreward.core.config.kinds import LIST_KINDS
 from selfreward.core.config.resolve import RunConfig
 from selfreward.core.contracts.evaluation import Metric
 from selfreward.core.contracts.model import ModelRef

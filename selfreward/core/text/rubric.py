@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Rubric:
     """What {winner} may be: the first answer, the second one, and a tie where the rubric allows one."""
 
     @classmethod
-    def load(cls, name: str, folders: tuple[Path, ...] = ()) -> Rubric:
+    def load(cls, name: str, folders: Sequence[Path] = ()) -> Rubric:
         """The rubric of that name, of that path to a ``.yaml`` file, or ``FILE.jsonl:NAME``.
 
         Raises:
@@ -172,21 +173,28 @@ def written_out(conversation: Sequence[Message]) -> str:
     return "\n\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in conversation)
 
 
-def rubric_folders() -> tuple[Path, ...]:
-    """Folders in which rubrics are looked up by name, the project's own first."""
-    from selfreward.core.config.registry import search_folders
-
-    return tuple(folder / "rubric" for folder in search_folders())
+def own_folders() -> Sequence[Path]:
+    """The folder of the rubrics that this package ships."""
+    return [Path(str(files("selfreward.conf"))) / "rubric"]
 
 
-def find_rubric(name: str, folders: tuple[Path, ...] = ()) -> Path:
+_folders: Callable[[], Sequence[Path]] = own_folders
+
+
+def look_up_in(folders: Callable[[], Sequence[Path]]) -> None:
+    """Say where names are looked up from now on: said once, by the registry, which knows the folders plugins add."""
+    global _folders
+    _folders = folders
+
+
+def find_rubric(name: str, folders: Sequence[Path] = ()) -> Path:
     """The file of a rubric: a path that ends in .yaml or .jsonl:NAME, or a name looked up in the folders."""
     file = Path(split_name(name)[0])
     if file.suffix in (".yaml", ".yml") or is_collection(file):
         if not file.is_file():
             raise UserError(f"judge.rubric={name}: no such file")
         return file
-    folders = folders or rubric_folders()
+    folders = folders or _folders()
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -17,7 +17,7 @@ class MicroModelConfig(ModelConfig):
 
 
 class MicroModel(Model):
-    """The embedded checkpoint. ``python -m selfreward.plugins.micro.pretrain`` rebuilds it."""
+    """The embedded checkpoint. ``tools/micro_world`` of the checkout rebuilds it."""
 
     config: MicroModelConfig
 

@@ -14,11 +14,10 @@ import pytest
 
 import selfreward
 from selfreward import Plugin, testing
-from selfreward.core.config import hookspecs
-from selfreward.core.config import registry as plugins
+from selfreward.core.config import hookspecs, kinds
 
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("selfreward_")}
-PLUGIN_HOOKS = plugins.HOOKS.values()
+PLUGIN_HOOKS = kinds.HOOKS.values()
 LIFECYCLE = [name for name, hook in HOOKS.items() if "event" in inspect.signature(hook).parameters]
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from selfreward.core.config.registry import Plugin
+from selfreward.core.contracts.plugin import Plugin
 
 MODULE = "from edited.judges import shared\n\nclass Judge:\n    bonus = shared.BONUS\n"
 

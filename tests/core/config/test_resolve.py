@@ -10,7 +10,8 @@ import yaml
 
 from selfreward import Rubric, UserError
 from selfreward.core.cli import run_config as compose
-from selfreward.core.config.registry import KINDS, LIST_KINDS, registry
+from selfreward.core.config.kinds import KINDS, LIST_KINDS
+from selfreward.core.config.registry import registry
 from selfreward.core.config.resolve import RunConfig, partner_override, resolve
 from selfreward.core.contracts.options import cross_problems, range_problems
 

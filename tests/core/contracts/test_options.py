@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfreward.core.cli import run_config
-from selfreward.core.config.registry import HOOKS, registry
+from selfreward.core.config.kinds import HOOKS
+from selfreward.core.config.registry import registry
 from selfreward.core.contracts.options import (
     cross_problems,
     option,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward.core.config.registry import Plugin, registry
+from selfreward.core.config.registry import registry
+from selfreward.core.contracts.plugin import Plugin
 from selfreward.core.contracts.records import Candidate, Preference, Prompt, ScoredCandidate
 from selfreward.core.contracts.rounds import Choice
 from selfreward.core.contracts.stages import Filter

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from statistics import mean
 
-from selfreward.plugins.micro import corpus, seeds, world
+from selfreward.plugins.micro import seeds, world
 
 
 def instructions_in(text):
@@ -57,19 +57,10 @@ def test_task_demonstrations_answer_with_one_valid_task():
         assert world.parse_instruction(exchange.reply)
 
 
-def test_every_kind_of_document_has_something_to_learn():
-    import random
-
-    rng = random.Random(0)
-    for maker, _ in corpus.MIXTURE:
-        document = maker(rng)
-        assert any(counts and text for text, counts in document)
-
-
 def test_the_world_imports_without_a_model_library():
     program = (
         "import sys, selfreward.plugins.micro.world, selfreward.plugins.micro.seeds; "
-        "heavy = {'torch', 'transformers', 'numpy', 'yaml'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+        "heavy = {'torch', 'transformers', 'numpy'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.plugins.micro import corpus, seeds, tokenizer, world
+from selfreward.plugins.micro import seeds, world
+from tools.micro_world import corpus, tokenizer
 
 BUILT = tokenizer.build_tokenizer()
 

@@ -1,6 +1,6 @@
-"""Pre-train M0, the model that ships with the micro world.
+"""Pre-train M0, the model that ships with the micro world; from a checkout:
 
-    python -m selfreward.plugins.micro.pretrain --out DIR
+    python -m tools.micro_world.pretrain --out DIR
 
 The same seed, steps and number of processes give the same bytes on one machine; nothing written depends on the clock.
 About ten minutes on two cores.
@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.plugins.micro.corpus import Document, mixed_document, school_exercise
-from selfreward.plugins.micro.probes import Probe, make_probes, probe_accuracy
-from selfreward.plugins.micro.tokenizer import MAX_LENGTH, build_tokenizer
+from tools.micro_world.corpus import Document, mixed_document, school_exercise
+from tools.micro_world.probes import Probe, make_probes, probe_accuracy
+from tools.micro_world.tokenizer import MAX_LENGTH, build_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -283,7 +283,7 @@ def pretrain(config: PretrainConfig, out: Path, rank: int = 0) -> None:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, log: PretrainLog) -> None:
-    """Write weights, configs, tokenizer and the log, which ends with the sha256 of the weights."""
+    """Write weights, configs, tokenizer and the log, kept beside this file, ending with the sha256 of the weights."""
     from transformers import GenerationConfig
 
     model.generation_config = GenerationConfig(
@@ -306,13 +306,14 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
 
 def pretrain_in_processes(config: PretrainConfig, out: Path) -> None:
     """Start one process per share of the batch and wait for all of them."""
-    command = [sys.executable, "-m", __spec__.name if __spec__ else "selfreward.plugins.micro.pretrain"]
+    command = [sys.executable, "-m", "tools.micro_world.pretrain"]
+    checkout = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     with tempfile.TemporaryDirectory() as folder:
-        shared = ["--out", str(out), "--seed", str(config.seed), "--steps", str(config.steps)]
+        shared = ["--out", str(out.resolve()), "--seed", str(config.seed), "--steps", str(config.steps)]
         shared += ["--processes", str(config.processes), "--meet-at", f"{folder}/meeting"]
         started = [
-            subprocess.Popen([*command, *shared, "--rank", str(rank)], env=environment)
+            subprocess.Popen([*command, *shared, "--rank", str(rank)], env=environment, cwd=checkout)
             for rank in range(config.processes)
         ]
         codes = [process.wait() for process in started]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from selfreward.plugins.micro.corpus import MIXTURE
 from selfreward.plugins.micro.world import ADJECTIVES, NOUNS, TOPICS
+from tools.micro_world.corpus import MIXTURE
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import ByteLevel

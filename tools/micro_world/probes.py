@@ -10,9 +10,9 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from selfreward.plugins.micro.corpus import chat
 from selfreward.plugins.micro.seeds import draw_instruction
 from selfreward.plugins.micro.world import draw_any_quality, gold_checklist, judge_prompt, make_answer
+from tools.micro_world.corpus import chat
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -1,0 +1,80 @@
+"""A registration: what a package says of a plugin before anything heavy is imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from selfreward.core.contracts.records import digest
+from selfreward.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A registration: under which name which class is found, and how it is configured."""
+
+    name: str
+    target: str
+    """``package.module:Class``; imported only when the plugin is used."""
+    config: type
+    """The dataclass of its options."""
+    source: str = ""
+    """Paper and section, or where the idea is from."""
+    partner: str | None = None
+    """For selectors the optimizer, for optimizers the selector, that comes along when only this one is named."""
+    check: Callable[[type], None] | None = field(default=None, compare=False, repr=False)
+    """What its kind asks of the class; set by the registry, which knows the kind."""
+
+    @classmethod
+    def of(cls, name: str, made: type, source: str = "", partner: str | None = None) -> Plugin:
+        """The registration of a class whose module is cheap to import and that declares ``config: Options``."""
+        owner = next(base for base in made.__mro__ if "config" in vars(base).get("__annotations__", {}))
+        config = vars(sys.modules[owner.__module__])[owner.__annotations__["config"]]
+        return cls(name, f"{made.__module__}:{made.__qualname__}", config, source, partner)
+
+    def load(self) -> Any:
+        """Import the class, and check it where the registry gave this out.
+
+        Raises:
+            UserError: the module cannot be imported, has no such class, or the class does not do what its kind asks.
+        """
+        module, _, name = self.target.partition(":")
+        try:
+            loaded = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as problem:
+            absent = (getattr(problem, "name", None) or "").partition(".")[0]
+            stranger = isinstance(problem, ModuleNotFoundError) and absent not in ("", module.partition(".")[0])
+            mend = f"; install it: pip install {absent}" if stranger else ""
+            raise UserError(f"'{self.name}' cannot be loaded from {self.target}: {problem}{mend}") from problem
+        if self.check:
+            self.check(loaded)
+        return loaded
+
+    def source_digest(self) -> str:
+        """Digest of the source of its module and of what that imports from the same package folder.
+
+        Editing a plugin, or the module it shares with its neighbours, makes new keys in the store.
+        """
+        sources: dict[str, str] = {}
+        _collect_sources(self.target.partition(":")[0], sources)
+        return digest(sources)
+
+
+def _collect_sources(name: str, sources: dict[str, str]) -> None:
+    module = importlib.import_module(name)
+    sources[name] = inspect.getsource(module)
+    for node in ast.walk(ast.parse(sources[name])):
+        if isinstance(node, ast.ImportFrom) and module.__package__:
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            # "from package import module" names a neighbour as well as "from package.module import name"
+            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == module.__package__ else [origin]
+            for neighbour in names:
+                inside = neighbour.startswith(module.__package__ + ".") and neighbour not in sources
+                if inside and importlib.util.find_spec(neighbour):
+                    _collect_sources(neighbour, sources)
