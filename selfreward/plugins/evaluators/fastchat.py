@@ -22,18 +22,12 @@ from statistics import fmean
 from typing import ClassVar
 
 from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Rubric, Sampling, option
+from selfreward.formats.cells import Conversation
+from selfreward.formats.fastchat import Question, read_answers, read_questions, write_answers, write_rows
 from selfreward.plugins.evaluators import compare_pairs
 from selfreward.plugins.evaluators.compare_pairs import Compared, Figures, Pair
-from selfreward.plugins.evaluators.fastchat_files import (
-    Dialogue,
-    Question,
-    read_answers,
-    read_questions,
-    write_answers,
-    write_rows,
-)
+from selfreward.plugins.evaluators.file_evaluator import tell_left_out
 from selfreward.plugins.evaluators.intervals import Z
-from selfreward.plugins.evaluators.question_files import tell_left_out
 
 
 @dataclass
@@ -111,7 +105,7 @@ class Item:
         """Reference answers up to this turn, where the rubric shows them."""
         return self.question.references[: self.turn] if self.rubric.needs_reference else ()
 
-    def shown(self, dialogue: Dialogue) -> Dialogue:
+    def shown(self, dialogue: Conversation) -> Conversation:
         """The dialogue as far as this answer."""
         return dialogue[: 2 * self.turn]
 
@@ -177,10 +171,10 @@ class FastChatBenchmark(Evaluator):
                     rubrics[name] = context.rubric(name)
                 yield Item(question, turn, rubrics[name])
 
-    def _answers(self, questions: Sequence[Question], context: EvaluationContext) -> dict[int | str, Dialogue]:
+    def _answers(self, questions: Sequence[Question], context: EvaluationContext) -> dict[int | str, Conversation]:
         """A model's answers: all first turns in one call, then all second ones, ..."""
         c = self.config
-        dialogues: dict[int | str, Dialogue] = {question.id: [] for question in questions}
+        dialogues: dict[int | str, Conversation] = {question.id: [] for question in questions}
         for turn in range(max(len(question.turns) for question in questions)):
             asked = [question for question in questions if len(question.turns) > turn]
             requests = []
@@ -200,7 +194,7 @@ class FastChatBenchmark(Evaluator):
     def _grade(
         self,
         items: Sequence[Item],
-        answers: Mapping[int | str, Dialogue],
+        answers: Mapping[int | str, Conversation],
         judge: EvaluationContext,
         context: EvaluationContext,
         figures: Figures,
@@ -239,7 +233,7 @@ class FastChatBenchmark(Evaluator):
     def _compare(
         self,
         items: Sequence[Item],
-        answers: Mapping[int | str, Dialogue],
+        answers: Mapping[int | str, Conversation],
         theirs: Mapping[int | str, Sequence[str]],
         judge: EvaluationContext,
         context: EvaluationContext,
@@ -295,11 +289,11 @@ def _named(figure: str, category: str) -> str:
     return f"{figure}_{category.replace('-', '_').replace(' ', '_')}"
 
 
-def _said(dialogue: Dialogue) -> list[str]:
+def _said(dialogue: Conversation) -> list[str]:
     return [turn["content"] for turn in dialogue if turn["role"] == "assistant"]
 
 
-def _dialogue(question: Question, said: Sequence[str]) -> Dialogue:
+def _dialogue(question: Question, said: Sequence[str]) -> Conversation:
     both = zip(question.turns, said, strict=False)
     turns = [({"role": "user", "content": asked}, {"role": "assistant", "content": answer}) for asked, answer in both]
     return [message for turn in turns for message in turn]

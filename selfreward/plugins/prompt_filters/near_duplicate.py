@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selfreward import FileContext, Filter, Prompt, option
-from selfreward.plugins.prompt_filters.words import words
+from selfreward.formats.words import words
 
 if TYPE_CHECKING:
     from datasketch import MinHash

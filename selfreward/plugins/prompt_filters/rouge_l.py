@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from selfreward import Filter, Prompt, option
-from selfreward.plugins.prompt_filters.words import words
+from selfreward.formats.words import words
 
 _SLACK = 1e-4  # rapidfuzz takes some scores that equal its cutoff for lower ones, so it is asked for a little less
 _ROUNDING = 1e-9  # far below the distance of two F1 values

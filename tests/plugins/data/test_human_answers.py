@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from selfreward.plugins.data.contamination import normalised
+from selfreward.formats.contamination import normalised
 from selfreward.plugins.data.table import Table, TableConfig
 
 SPLITS = ("ift", "ranked", "evaluation", "judge_evaluation")

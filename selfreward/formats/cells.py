@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
-from selfreward import Message
-
 ROLES = ("system", "user", "assistant")
+
+Conversation = list[dict[str, str]]
+"""Messages, each ``{"role": one of ROLES, "content": text}``."""
 
 
 class BadRow(Exception):
     """Why a row cannot be used."""
+
+
+def cell(row: Mapping[str, Any], column: str) -> Any:
+    """What a row has in a column.
+
+    Raises:
+        BadRow: it has no such column.
+    """
+    if column not in row:
+        raise BadRow(f"'{column}' is missing")
+    return row[column]
 
 
 def text(value: Any, column: str, may_be_empty: bool = False) -> str:
@@ -29,6 +40,27 @@ def text(value: Any, column: str, may_be_empty: bool = False) -> str:
     return value
 
 
+def text_of(row: Mapping[str, Any], column: str, may_be_empty: bool = False) -> str:
+    """The text that a row has in a column.
+
+    Raises:
+        BadRow: it has no such column, or no text there.
+    """
+    return text(cell(row, column), column, may_be_empty)
+
+
+def texts_of(row: Mapping[str, Any], column: str, may_be_empty: bool = False) -> list[str]:
+    """The texts that a row has in a column, one at least; ``may_be_empty`` allows empty texts.
+
+    Raises:
+        BadRow: it has no such column, or no list of texts there.
+    """
+    found = cell(row, column)
+    if not isinstance(found, list) or not found:
+        raise BadRow(f"'{column}' must be a list of texts that is not empty")
+    return [text(each, column, may_be_empty) for each in found]
+
+
 def number(value: Any, column: str) -> float:
     """A cell that must be a finite number; text only where a whole table is text (CSV), so read it before.
 
@@ -40,7 +72,7 @@ def number(value: Any, column: str) -> float:
     return value
 
 
-def conversation(value: Any, column: str) -> list[Message]:
+def conversation(value: Any, column: str) -> Conversation:
     """A cell that must be a list of messages, each with a role and a text.
 
     Raises:
@@ -52,18 +84,23 @@ def conversation(value: Any, column: str) -> list[Message]:
     return [{"role": turn["role"], "content": text(turn.get("content"), column)} for turn in value]
 
 
-def prompt(value: Any, column: str) -> list[Message]:
+def prompt(value: Any, column: str) -> Conversation:
     """A cell that must be a prompt: a text, or messages that end with the user's.
 
     Raises:
         BadRow: it is not.
     """
     if not isinstance(value, list):
-        return [{"role": "user", "content": text(value, column)}]
+        return asked(text(value, column))
     return ends_with("user", conversation(value, column), column)
 
 
-def ends_with(role: str, messages: list[Message], column: str) -> list[Message]:
+def asked(content: str) -> Conversation:
+    """A conversation of one message, the user's."""
+    return [{"role": "user", "content": content}]
+
+
+def ends_with(role: str, messages: Conversation, column: str) -> Conversation:
     """The messages, where the last of them has this role.
 
     Raises:
@@ -74,10 +111,6 @@ def ends_with(role: str, messages: list[Message], column: str) -> list[Message]:
     return messages
 
 
-def no_column(column: str, there: Iterable[str], option: str | None = None) -> str:
-    """That a column is missing, which there are, and the option that names another."""
-    names = list(there)
-    close = difflib.get_close_matches(column, names, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names) or 'none'}"
-    mend = f"; set data.{option}={close[0] if close else 'NAME'}" if option else ""
-    return f"no column '{column}'; {hint}{mend}"
+def below(instruction: str, given: str) -> str:
+    """An instruction and, a blank line below it, its input where there is one: how Self-Instruct's kin are asked."""
+    return "\n\n".join(part.strip() for part in (instruction, given) if part.strip())
