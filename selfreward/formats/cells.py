@@ -1,4 +1,7 @@
-"""Checks on the cells of a row. Files are untrusted: what is no text is never made into one."""
+"""Checks on the cells of a row. Files are untrusted: what is no text is never made into one.
+
+Each gives what it names, or raises :class:`BadRow` with the column and what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +20,14 @@ class BadRow(Exception):
 
 
 def cell(row: Mapping[str, Any], column: str) -> Any:
-    """What a row has in a column.
-
-    Raises:
-        BadRow: it has no such column.
-    """
+    """What a row has in a column."""
     if column not in row:
         raise BadRow(f"'{column}' is missing")
     return row[column]
 
 
 def text(value: Any, column: str, may_be_empty: bool = False) -> str:
-    """A cell that must be text.
-
-    Raises:
-        BadRow: it is null, a boolean, a number or a list, or empty where it may not be.
-    """
+    """A cell that must be text: no null, boolean, number or list, and not empty where it may not be."""
     if not isinstance(value, str):
         raise BadRow(f"'{column}' must be text, got {'null' if value is None else type(value).__name__}")
     if not may_be_empty and not value.strip():
@@ -41,20 +36,12 @@ def text(value: Any, column: str, may_be_empty: bool = False) -> str:
 
 
 def text_of(row: Mapping[str, Any], column: str, may_be_empty: bool = False) -> str:
-    """The text that a row has in a column.
-
-    Raises:
-        BadRow: it has no such column, or no text there.
-    """
+    """The text that a row has in a column."""
     return text(cell(row, column), column, may_be_empty)
 
 
 def texts_of(row: Mapping[str, Any], column: str, may_be_empty: bool = False) -> list[str]:
-    """The texts that a row has in a column, one at least; ``may_be_empty`` allows empty texts.
-
-    Raises:
-        BadRow: it has no such column, or no list of texts there.
-    """
+    """The texts that a row has in a column, one at least; ``may_be_empty`` allows empty texts."""
     found = cell(row, column)
     if not isinstance(found, list) or not found:
         raise BadRow(f"'{column}' must be a list of texts that is not empty")
@@ -62,22 +49,14 @@ def texts_of(row: Mapping[str, Any], column: str, may_be_empty: bool = False) ->
 
 
 def number(value: Any, column: str) -> float:
-    """A cell that must be a finite number; text only where a whole table is text (CSV), so read it before.
-
-    Raises:
-        BadRow: it is none.
-    """
+    """A cell that must be a finite number; text only where a whole table is text (CSV), so read it before."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadRow(f"'{column}' must be a number, got {'null' if value is None else repr(value)}")
     return value
 
 
 def conversation(value: Any, column: str) -> Conversation:
-    """A cell that must be a list of messages, each with a role and a text.
-
-    Raises:
-        BadRow: it is not.
-    """
+    """A cell that must be a list of messages, each with a role and a text."""
     for turn in value if isinstance(value, list) else [value]:
         if not isinstance(turn, dict) or turn.get("role") not in ROLES:
             raise BadRow(f"'{column}' must be a text or a list of messages, each with a role ({', '.join(ROLES)})")
@@ -85,11 +64,7 @@ def conversation(value: Any, column: str) -> Conversation:
 
 
 def prompt(value: Any, column: str) -> Conversation:
-    """A cell that must be a prompt: a text, or messages that end with the user's.
-
-    Raises:
-        BadRow: it is not.
-    """
+    """A cell that must be a prompt: a text, or messages that end with the user's."""
     if not isinstance(value, list):
         return asked(text(value, column))
     return ends_with("user", conversation(value, column), column)
@@ -101,11 +76,7 @@ def asked(content: str) -> Conversation:
 
 
 def ends_with(role: str, messages: Conversation, column: str) -> Conversation:
-    """The messages, where the last of them has this role.
-
-    Raises:
-        BadRow: it has another, or there is none.
-    """
+    """The messages, where the last of them has this role."""
     if not messages or messages[-1]["role"] != role:
         raise BadRow(f"'{column}' must end with a message of the {role}")
     return messages

@@ -7,6 +7,8 @@ They share a dialogue, and each ends with a reply. Some rows are not so clean, a
 - :func:`replies_from_the_fork` cuts both where they part, and the replies are the rest, whatever it holds: for
   measuring, which may not choose its rows.
 
+A row that cannot be read so raises BadRow.
+
 Source: arXiv:2204.05862; github.com/anthropics/hh-rlhf.
 """
 
@@ -28,11 +30,7 @@ _REPLY = "\n\nAssistant:"
 
 
 def asked(transcript: str) -> Conversation:
-    """A text as a prompt: the conversation it tells of where it has turns below its beginning, else one message.
-
-    Raises:
-        BadRow: it ends with the assistant's turn.
-    """
+    """A text as a prompt: the conversation it tells of where it has turns below its beginning, else one message."""
     if not re.search(r"\n\n(Human|Assistant):", transcript):
         return cells.asked(transcript)
     opens = "" if transcript.startswith("\n\nHuman:") else "\n\nHuman: "
@@ -40,11 +38,7 @@ def asked(transcript: str) -> Conversation:
 
 
 def replies_from_the_fork(chosen: str, rejected: str) -> tuple[Conversation, str, str]:
-    """The prompt, up to the last ``Assistant:`` before the transcripts part, and the two replies from there on.
-
-    Raises:
-        BadRow: they share no beginning with a turn of the assistant, or it is no conversation.
-    """
+    """The prompt, up to the last ``Assistant:`` before the transcripts part, and the two replies from there on."""
     differ = (at for at, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
     shared = chosen[: next(differ, min(len(chosen), len(rejected)))].rfind(_REPLY)
     if shared < 0:
@@ -54,12 +48,7 @@ def replies_from_the_fork(chosen: str, rejected: str) -> tuple[Conversation, str
 
 
 def last_replies(row: Row) -> tuple[Conversation, str, str]:
-    """The dialogue before the last turns, and these: the chosen one, and the rejected one.
-
-    Raises:
-        BadRow: a column is no transcript from the human to one reply of the assistant, the two differ before the last
-            reply or not at all, or a turn is empty.
-    """
+    """The dialogue that both columns share, and their last turns: the chosen reply, and the rejected one."""
     chosen, rejected = (_whole(row, column) for column in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise BadRow("'chosen' and 'rejected' differ before the last reply")
@@ -70,11 +59,7 @@ def last_replies(row: Row) -> tuple[Conversation, str, str]:
 
 
 def conversation(transcript: str) -> Conversation:
-    """The turns of a transcript that ends with the human's; neighbouring turns of one speaker are one message.
-
-    Raises:
-        BadRow: something stands before the first turn, or the last one is not the human's.
-    """
+    """The turns of a transcript that ends with the human's; neighbouring turns of one speaker are one message."""
     before, turns = _split(transcript)
     if before.strip() or not turns:
         raise BadRow("a transcript starts with 'Human:', and has an empty line before each turn")

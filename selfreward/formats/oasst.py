@@ -1,7 +1,7 @@
 """OpenAssistant's export: messages of conversation trees, whose replies people ranked (``rank``, 0 = best).
 
 One message a row, as it is published (``oasst1_en-validation.jsonl.gz``, or the hub's tables), or one nested tree a
-row. A first turn is a message without parent. Source: arXiv:2304.07327.
+row; what is neither raises BadRow. A first turn is a message without parent. Source: arXiv:2304.07327.
 """
 
 from __future__ import annotations
@@ -46,11 +46,7 @@ def is_export(row: Row) -> bool:
 
 
 def turns(row: Row) -> list[Turn]:
-    """The message of a row, or the first turn of a tree and the replies to it.
-
-    Raises:
-        BadRow: it is neither.
-    """
+    """The message of a row, or the first turn of a tree and the replies to it."""
     root = row.get("prompt")
     if not isinstance(root, dict):
         return [_turn(row, row.get("parent_id"))]

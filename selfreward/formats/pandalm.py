@@ -1,7 +1,7 @@
 """PandaLM's test set: pairs of models' responses, three people's labels each (1 or 2 is better, 0 = they tie).
 
 An empty response stays: a model said nothing, and people judged that. Six of its 999 rows have a response that is a
-JSON boolean. Source: arXiv:2306.05087 §4.1.
+JSON boolean. What cannot be used raises BadRow. Source: arXiv:2306.05087 §4.1.
 """
 
 from __future__ import annotations
@@ -36,11 +36,7 @@ def comparison(row: Row, booleans_as_text: bool = False) -> Comparison:
 
     Args:
         row: with the :data:`COLUMNS`.
-        booleans_as_text: take JSON's ``true`` for the text ``True``; otherwise it is no text.
-
-    Raises:
-        BadRow: one is no text, or there is neither an instruction nor an input.
-    """
+        booleans_as_text: take JSON's ``true`` for the text ``True``; otherwise it is no text."""
     found = Comparison(*(_text(row.get(column), column, booleans_as_text) for column in COLUMNS[:4]))
     if not found.prompt:
         raise BadRow("'instruction' and 'input' are empty")
@@ -48,11 +44,7 @@ def comparison(row: Row, booleans_as_text: bool = False) -> Comparison:
 
 
 def label(row: Row, agree: int = 2) -> int | None:
-    """What at least so many of the three said: 1 or 2, or 0 for a tie; None where fewer agree.
-
-    Raises:
-        BadRow: a label is missing, or none of these.
-    """
+    """What at least so many of the three said: 1 or 2, or 0 for a tie; None where fewer agree."""
     most, voters = Counter(_label(cell(row, column), column) for column in ANNOTATORS).most_common(1)[0]
     return most if voters >= agree else None
 

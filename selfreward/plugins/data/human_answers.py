@@ -109,7 +109,7 @@ class HumanData(Data):
         """All exchanges of a table, in its order; ``refused`` gets the places of the rows that cannot be used."""
 
     def sources(self) -> list[Source]:
-        """The tables that are set."""
+        """The tables that are read, by the options that name them."""
         paths = [self.config.path, self.config.evaluation_path]
         return [self.source(path) for path in paths if path]
 
@@ -223,7 +223,6 @@ class RowByRow(HumanData):
         """
 
     def exchanges(self, source: Source, refused: list[str]) -> list[Exchange]:
-        """Those of all rows."""
         return [found for _, found in files.parsed(source.rows(refused), self.exchange, refused)]
 
 

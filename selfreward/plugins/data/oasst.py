@@ -42,7 +42,6 @@ class Oasst(HumanData):
         return []
 
     def exchanges(self, source: Source, refused: list[str]) -> list[Exchange]:
-        """Every first turn with its ranked replies, in the order of the file."""
         used: list[oasst.Turn] = []
         parents: list[str | None] = []
         known: set[str | None] = {None}

@@ -64,7 +64,6 @@ class Table(HumanData):
     config: TableConfig
 
     def sources(self) -> list[Source]:
-        """The table of verdicts, too."""
         return [*super().sources(), *([self.source(self.config.eft_path)] if self.config.eft_path else [])]
 
     def missing(self, source: Source, first: Row) -> list[str]:

@@ -164,13 +164,11 @@ class AlpacaEval(Evaluator):
     config: AlpacaEvalConfig
 
     def files(self, context: FileContext) -> list[Path]:
-        """Instructions, the baseline's answers, annotations, and the rubric where a judge is asked."""
         c = self.config
         given = [Path(name) for name in (c.path, c.reference_outputs, c.annotations) if name]
         return given if c.annotations else [*given, context.rubric_path(c.rubric)]
 
     def problems(self, context: FileContext) -> list[str]:
-        """Files that cannot be read, a baseline of other instructions, a rubric that does not compare."""
         c = self.config
         if c.annotations:
             files.read(Path(c.annotations), Annotation.of)

@@ -118,14 +118,12 @@ class FastChatBenchmark(Evaluator):
     config: FastChatConfig
 
     def files(self, context: FileContext) -> list[Path]:
-        """Questions, references, the other side's answers and the judge's prompts."""
         c = self.config
         given = [Path(c.path), c.reference_file, Path(c.against_answers) if c.against_answers else None]
         rubrics = {context.rubric_path(c.rubric_for(turn, known)) for turn in (1, 2) for known in (False, True)}
         return [*(path for path in given if path), *sorted(rubrics)]
 
     def problems(self, context: FileContext) -> list[str]:
-        """Files that cannot be read, and rubrics that do not fit."""
         c = self.config
         questions, _ = read_questions(Path(c.path), c.reference_file, c.per_category)
         if c.against_answers:

@@ -38,9 +38,9 @@ class LmLossConfig:
     """Which text, and how it is cut."""
 
     path: str = ""
-    """Texts: ``.txt`` (a blank line ends a document) or JSON Lines, also gzipped; empty: human answers of ``split``."""
+    """Texts: ``.txt`` (a blank line ends a document) or rows (.jsonl, .csv, ...), also as .gz; empty: human answers."""
     column: str = "text"
-    """Key of the text in a file of JSON Lines."""
+    """Column of the text in a file of rows."""
     split: str = "judge_evaluation"
     """Split of the data whose best human answers are weighed where there is no ``path``."""
     instruction: str = "Write a text."

@@ -140,7 +140,6 @@ class PairAccuracy(PairScoring):
         return "miss" if self.config.by is By.judge else None
 
     def scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
-        """By likelihood, judge or length."""
         if self.config.by is By.judge:
             judgements = iter(context.judge(groups) if groups else ())
             return [{c.text: next(judgements).score for c in group.candidates} for group in groups]

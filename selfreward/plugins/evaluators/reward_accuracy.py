@@ -38,11 +38,9 @@ class RewardAccuracy(PairScoring):
     measures = "reward"
 
     def pairs(self, context: EvaluationContext) -> list[Pair]:
-        """The pairs."""
         return human_pairs(context, self.config.path, self.config.booleans_as_text)
 
     def scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
-        """The rewards."""
         asked = continuations(groups)
         rewards = zip(asked, context.rewards(asked), strict=True)
         return [dict(zip(map(str, request.replies), found, strict=True)) for request, found in rewards]

@@ -40,7 +40,6 @@ class RougeL(Filter):
     config: RougeLConfig
 
     def begin(self, existing: Sequence[Prompt]) -> None:
-        """Remember the seed prompts."""
         self.vocabulary: dict[str, str] = {}
         self.known: list[str] = []
         self.holders: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
@@ -62,7 +61,6 @@ class RougeL(Filter):
         return "too similar" if best and best[1] >= self.config.threshold - _ROUNDING else None
 
     def kept(self, prompt: Prompt) -> None:
-        """Later prompts are compared with this one, too."""
         for word in words(prompt.text):
             self.vocabulary.setdefault(word, chr(len(self.vocabulary) + 1))
         encoded = self.encoded(prompt.text)

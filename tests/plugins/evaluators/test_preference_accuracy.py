@@ -159,6 +159,17 @@ def test_ranked_replies_make_every_ordered_pair(tmp_path: Path) -> None:
     assert [(p.chosen, p.rejected) for p in read(tmp_path, rows).pairs] == [("a", "b"), ("a", "c")]
 
 
+def test_trees_and_tables_of_other_forms_are_read_too(tmp_path: Path) -> None:
+    replies = [{"message_id": t, "role": "assistant", "text": t, "rank": k} for k, t in enumerate("ab")]
+    root = {"message_id": "root", "role": "prompter", "text": "?", "replies": replies}
+    assert [(p.chosen, p.rejected) for p in read(tmp_path, [{"prompt": root}]).pairs] == [("a", "b")]
+    table = tmp_path / "pairs.csv"
+    table.write_text('prompt,chosen,rejected\n?,"yes,\nsir",no\n?,yes\n')
+    found = read_pairs(table)
+    assert [(p.chosen, p.rejected) for p in found.pairs] == [("yes,\nsir", "no")]
+    assert found.left_out == [f"{table}:4: 2 cells, and the header has 3 columns"]
+
+
 @given(st.lists(st.integers(0, 4), max_size=7))
 def test_pairs_of_ranks(ranks: list[int]) -> None:
     pairs = list(ranked_pairs([], [(rank, str(k)) for k, rank in enumerate(ranks)]))
