@@ -12,12 +12,12 @@ Source: arXiv:2306.05685, appendix A; the MT-Bench prompts of FastChat (Apache-2
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from selfreward.core.errors import UserError
+from selfreward.formats import json_rows
 
 LOW, HIGH = 1, 10
 """The range of ``[[rating]]``: the file does not say it, its prompts do."""
@@ -44,22 +44,22 @@ def published_prompt(path: Path, name: str) -> dict[str, Any]:
     Raises:
         UserError: the file is none of judge prompts, or has no prompt of that name.
     """
-    prompts: dict[str, tuple[int, dict[str, Any]]] = {}
-    for number, row in _rows(path):
-        prompts.setdefault(str(row.get("name")), (number, row))
+    prompts: dict[str, tuple[str, dict[str, Any]]] = {}
+    for place, row in _rows(path):
+        prompts.setdefault(str(row.get("name")), (place, row))
     if name not in prompts:
         close = difflib.get_close_matches(name, prompts, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(prompts) or 'none'}"
         what = "the file has no prompt of this name" if name else "which of its prompts? judge.rubric=FILE.jsonl:NAME"
         raise UserError(f"judge.rubric={path}{':' if name else ''}{name}: {what}; {hint}")
-    number, row = prompts[name]
+    place, row = prompts[name]
     if wrong := [key for key in _KEYS if not isinstance(row.get(key), str)]:
-        raise UserError(f"{path}, line {number}: a judge prompt has the texts {', '.join(_KEYS)}; see {wrong[0]!r}")
+        raise UserError(f"{place}: a judge prompt has the texts {', '.join(_KEYS)}; see {wrong[0]!r}")
     verdict = _VERDICTS.get((row["type"], row["output_format"]))
     if verdict is None:
         known = " or ".join(f"{kind} with {form}" for kind, form in _VERDICTS)
         said = f"{row['type']} with {row['output_format']}"
-        raise UserError(f"{path}, line {number}: type and output_format must be {known}, got {said}")
+        raise UserError(f"{place}: type and output_format must be {known}, got {said}")
     return {
         "name": name,
         "source": f"{path.name}: {row.get('description') or name}",
@@ -70,23 +70,17 @@ def published_prompt(path: Path, name: str) -> dict[str, Any]:
     }
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
+def _rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The prompts, each with its place. One bad line is the whole file's fault: it may be the one that is asked for."""
+    refused: list[str] = []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as problem:
+        with path.open("rb") as file:
+            found = list(json_rows.rows(str(path), file, refused))
+    except OSError as problem:
         raise UserError(f"rubric {path}: cannot be read: {problem}") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as problem:
-            raise UserError(f"{path}, line {number}: not JSON ({problem})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not a JSON object")
-        rows.append((number, row))
-    return rows
+    if refused:
+        raise UserError(refused[0])
+    return found
 
 
 def _with_our_names(template: str) -> str:

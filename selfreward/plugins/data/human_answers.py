@@ -8,7 +8,7 @@ All that begins with one first message is a conversation, and a conversation is 
 
 Which one depends on hashes of the first message, in lower case and without punctuation. So no seed moves a conversation
 (models of several seeds are compared on the same prompts), and neither does another row that is added to the file.
-Training prompts that overlap a held-out one are left out (:mod:`selfreward.plugins.data.contamination`).
+Training prompts that overlap a held-out one are left out (:mod:`selfreward.formats.contamination`).
 Source: the seed sets of arXiv:2401.10020 §3.1.1, EFT disjoint from IFT and from what judges are compared on.
 """
 
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from selfreward import AnsweredPrompt, Candidate, Data, Message, Prompt, UserError, option
-from selfreward.plugins.data.cells import BadRow
-from selfreward.plugins.data.contamination import EvaluationTexts, contaminated, normalised
+from selfreward.formats import files
+from selfreward.formats.contamination import EvaluationTexts, contaminated, normalised
 from selfreward.plugins.data.source import Source, first_row
 
 
@@ -109,7 +109,7 @@ class HumanData(Data):
         """All exchanges of a table, in its order; ``refused`` gets the places of the rows that cannot be used."""
 
     def sources(self) -> list[Source]:
-        """The tables that are set."""
+        """The tables that are read, by the options that name them."""
         paths = [self.config.path, self.config.evaluation_path]
         return [self.source(path) for path in paths if path]
 
@@ -192,9 +192,7 @@ class HumanData(Data):
         found = self.exchanges(self.source(path), refused)
         self.refused += refused
         if not found:
-            reasons = "".join(f"\n  {reason}" for reason in refused[:3])
-            such = f", such as{reasons}" if reasons else ""
-            raise UserError(f"data file {path}: no usable row, {len(refused)} refused{such}")
+            raise files.none_usable(path, refused)
         return found
 
     @cached_property
@@ -225,20 +223,7 @@ class RowByRow(HumanData):
         """
 
     def exchanges(self, source: Source, refused: list[str]) -> list[Exchange]:
-        """Those of all rows."""
-        found: list[Exchange] = []
-        for place, row in source.rows(refused):
-            try:
-                found += self.exchange(row)
-            except BadRow as problem:
-                refused.append(f"{place}: {problem}")
-        return found
-
-
-def below(instruction: str, given: str) -> list[Message]:
-    """The instruction and, a blank line below it, its input where there is one, as one message."""
-    content = "\n\n".join(part.strip() for part in (instruction, given) if part.strip())
-    return [{"role": "user", "content": content}]
+        return [found for _, found in files.parsed(source.rows(refused), self.exchange, refused)]
 
 
 def _chosen(keys: Iterable[str], share: float, purpose: str) -> set[str]:

@@ -19,5 +19,4 @@ class NoData(Data):
     config: NoDataConfig
 
     def split(self, name: str, seed: int) -> Sequence[AnsweredPrompt]:
-        """Nothing."""
         return ()

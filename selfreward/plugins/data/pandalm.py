@@ -1,21 +1,19 @@
-"""PandaLM's test set: pairs of models' responses, three people's labels each (1 or 2 is better, 0 = they tie).
+"""PandaLM's test set: pairs of models' responses, three people's labels each (:mod:`selfreward.formats.pandalm`).
 
-The label of most of them ranks the pair; a tie is equal ranks. An empty response stays: a model said nothing, and
-people judged that. A prompt occurs once for each pair of models, so ``judge_evaluation`` holds it several times, while
-``ift`` and ``ranked`` take its first pair.
+The label of most of them ranks the pair; a tie is equal ranks. A prompt occurs once for each pair of models, so
+``judge_evaluation`` holds it several times, while ``ift`` and ``ranked`` take its first pair.
 Source: arXiv:2306.05087 §4.1.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from selfreward import option
-from selfreward.plugins.data.cells import BadRow, text
-from selfreward.plugins.data.human_answers import Exchange, HumanDataConfig, RowByRow, below
+from selfreward.formats import cells, pandalm
+from selfreward.plugins.data.human_answers import Exchange, HumanDataConfig, RowByRow
 
 _RANKS = {0: (0, 0), 1: (0, 1), 2: (1, 0)}
 """Ranks of response 1 and 2 by label."""
@@ -34,24 +32,14 @@ class PandaLmConfig(HumanDataConfig):
 class PandaLm(RowByRow):
     """Instructions with two responses, ranked by the majority of three people."""
 
-    columns = ("instruction", "input", "response1", "response2", "annotator1", "annotator2", "annotator3")
+    columns = pandalm.COLUMNS
     config: PandaLmConfig
 
     def exchange(self, row: dict[str, Any]) -> Iterator[Exchange]:
         """The pair, or nothing where too few agree."""
-        instruction, given = (text(row.get(column), column, may_be_empty=True) for column in self.columns[:2])
-        if not (instruction + given).strip():
-            raise BadRow("'instruction' and 'input' are empty")
-        responses = [text(row.get(column), column, may_be_empty=True) for column in ("response1", "response2")]
-        label, voters = Counter(_label(row.get(c), c) for c in self.columns[-3:]).most_common(1)[0]
-        if voters < self.config.agree:
+        found, label = pandalm.comparison(row), pandalm.label(row, self.config.agree)
+        if label is None:
             self.leave_out(f"fewer than {self.config.agree} of 3 annotators agree")
             return
-        answers = list(zip(_RANKS[label], responses, strict=True))
-        yield Exchange(below(instruction, given), answers, compared=True, topic=instruction.strip())
-
-
-def _label(value: Any, column: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value not in _RANKS:
-        raise BadRow(f"'{column}' must be 0, 1 or 2, got {'null' if value is None else repr(value)}")
-    return value
+        answers = list(zip(_RANKS[label], (found.first, found.second), strict=True))
+        yield Exchange(cells.asked(found.prompt), answers, compared=True, topic=found.instruction.strip())

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from selfreward.plugins.data.cells import BadRow, text
-from selfreward.plugins.data.human_answers import Exchange, HumanDataConfig, RowByRow, below
+from selfreward.formats.cells import BadRow, asked, below, text
+from selfreward.plugins.data.human_answers import Exchange, HumanDataConfig, RowByRow
 
 
 @dataclass
@@ -37,4 +37,4 @@ class SelfInstructData(RowByRow):
             raise BadRow("'instances' must be a list of objects with input and output")
         parts = [(text(i.get("input"), "input", may_be_empty=True), text(i.get("output"), "output")) for i in instances]
         for given, output in parts:
-            yield Exchange(below(instruction, given), [(0, output)], topic=instruction)
+            yield Exchange(asked(below(instruction, given)), [(0, output)], topic=instruction)

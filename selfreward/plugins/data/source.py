@@ -1,31 +1,20 @@
-"""Where rows come from: JSON Lines, JSON, CSV or Parquet files, a folder of ``save_to_disk``, or a name on the hub.
-
-Text formats may be gzipped. They are read here and not by a library's loader because a row that cannot be used must be
-named by file and line, and must not cost the others.
-"""
+"""Where rows come from: a file (:mod:`selfreward.formats.files`), a folder of ``save_to_disk``, a name on the hub."""
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from selfreward import UserError
-from selfreward.plugins.data import arrow_rows, csv_rows, json_rows
-from selfreward.plugins.data.json_rows import Rows
+from selfreward.formats import arrow_rows, files
+from selfreward.formats.json_rows import Row, Rows
 
-_TEXT = {
-    ".jsonl": json_rows.lines,
-    ".ndjson": json_rows.lines,
-    ".json": json_rows.document,
-    ".csv": csv_rows.table,
-    ".tsv": csv_rows.table,
-}
-_ENDINGS = [*_TEXT, ".parquet"]
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
@@ -46,19 +35,15 @@ class Source:
         return Path(self.path).expanduser()
 
     @property
-    def ending(self) -> str:
-        """``.jsonl`` of ``rows.jsonl.gz``."""
-        return Path(self.local.name.lower().removesuffix(".gz")).suffix
-
-    @property
     def is_on_hub(self) -> bool:
         """Whether it can only be a name on the hub."""
-        return self.ending not in _ENDINGS and bool(_HUB_NAME.fullmatch(self.path)) and not self.local.exists()
+        is_name = files.ending(self.local) not in files.ENDINGS and bool(_HUB_NAME.fullmatch(self.path))
+        return is_name and not self.local.exists()
 
     @property
     def is_all_text(self) -> bool:
         """Whether numbers come as text, too."""
-        return self.ending in (".csv", ".tsv")
+        return files.ending(self.local) in (".csv", ".tsv")
 
     def files(self) -> list[Path]:
         """The files that hold the rows; those in the cache for a name on the hub.
@@ -70,11 +55,6 @@ class Source:
             return [Path(file["filename"]) for file in self._dataset().cache_files]
         return [self.local]
 
-    def _dataset(self) -> Any:
-        if self.is_on_hub:
-            return arrow_rows.hub(self.path, self.subset, self.split)
-        return arrow_rows.saved(self.local, self.split)
-
     def rows(self, refused: list[str]) -> Rows:
         """The rows, each with its place.
 
@@ -85,39 +65,52 @@ class Source:
             UserError: nothing can be read: no such file, not what its ending says, another encoding.
         """
         if self.is_on_hub or self.local.is_dir():
-            return arrow_rows.numbered(self.path, arrow_rows.batches(self._dataset()), refused)
-        if self.ending == ".parquet":
-            return arrow_rows.parquet(str(self.local), refused)
-        if self.ending in _TEXT:
-            return self._text_rows(refused)
-        raise UserError(
-            f"data file {self.path}: its ending does not say what it holds; known are "
-            f"{', '.join(_ENDINGS)}, and .gz after those of text"
-        )
+            tables = self._dataset().with_format("arrow").iter(batch_size=arrow_rows.BATCH)
+            return arrow_rows.numbered(self.path, tables, refused)
+        return files.rows(self.local, refused)
 
-    def _text_rows(self, refused: list[str]) -> Rows:
-        try:
-            with self._open() as file:
-                yield from _TEXT[self.ending](str(self.local), file, refused)
-        except (OSError, EOFError, zlib.error) as problem:
-            raise UserError(f"data file {self.local}: not readable: {problem}") from None
-
-    def _open(self) -> BinaryIO:
-        is_packed = self.local.name.lower().endswith(".gz")
-        with gzip.open(self.local) if is_packed else self.local.open("rb") as file:
-            if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise UserError(f"data file {self.local}:1: byte 0xff or 0xfe first, so it is UTF-16; save it as UTF-8")
-        return gzip.open(self.local) if is_packed else self.local.open("rb")  # type: ignore[return-value]
+    def _dataset(self) -> Dataset:
+        found = _hub(self.path, self.subset) if self.is_on_hub else _saved(self.local)
+        if not isinstance(found, dict):
+            return found
+        if self.split not in found:
+            where = f"data.path={self.path}" if self.is_on_hub else f"data folder {self.path}"
+            raise UserError(f"{where}: no split '{self.split}'; there are: {', '.join(found)}; set data.split=NAME")
+        return found[self.split]
 
 
-def first_row(source: Source) -> dict[str, Any]:
+def first_row(source: Source) -> Row:
     """The first row that can be read.
 
     Raises:
         UserError: there is none.
     """
     refused: list[str] = []
-    rows: Iterator[tuple[str, dict[str, Any]]] = source.rows(refused)
-    for _, row in rows:
+    for _, row in source.rows(refused):
         return row
     raise UserError(refused[:1] or f"data file {source.path}: it is empty")
+
+
+def _saved(folder: Path) -> Any:
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as problem:
+        why = str(problem).strip().splitlines()[0]
+        raise UserError(f"data folder {folder}: no data set written by save_to_disk ({why})") from None
+
+
+@lru_cache(maxsize=4)
+def _hub(name: str, subset: str | None) -> Any:
+    """A data set of the hub, from the cache where it is there."""
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, subset)
+    except Exception as problem:  # the client raises many kinds; all mean that the data cannot be had
+        why = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise UserError(
+            f"data.path={name}: no such file or folder, and the hub did not give a data set of that name ({why}); "
+            "give a file, or a folder written by save_to_disk"
+        ) from None

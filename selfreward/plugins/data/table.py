@@ -12,18 +12,18 @@ answers to one prompt, except preferences, which are comparisons each by itself.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 from selfreward import AnsweredPrompt, Message
-from selfreward.plugins.data.cells import BadRow, conversation, ends_with, no_column, number, prompt, text
+from selfreward.formats.cells import BadRow, conversation, ends_with, number, prompt, text
+from selfreward.formats.json_rows import Row
 from selfreward.plugins.data.human_answers import Exchange, HumanData, HumanDataConfig, answered
 from selfreward.plugins.data.source import Source
-
-Row = dict[str, Any]
 
 
 @dataclass
@@ -64,14 +64,13 @@ class Table(HumanData):
     config: TableConfig
 
     def sources(self) -> list[Source]:
-        """The table of verdicts, too."""
         return [*super().sources(), *([self.source(self.config.eft_path)] if self.config.eft_path else [])]
 
     def missing(self, source: Source, first: Row) -> list[str]:
         """Columns that the table's form has and its first row has not."""
         wanted = self._form(first, self._is_ranked(source))[1]
         named = [(getattr(self.config, option), option) for option in wanted]
-        return [no_column(column, first, option) for column, option in named if column not in first]
+        return [_no_column(column, first, option) for column, option in named if column not in first]
 
     def split(self, name: str, seed: int) -> Sequence[AnsweredPrompt]:
         """Also ``eft``: the verdicts of ``eft_path``."""
@@ -121,7 +120,7 @@ class Table(HumanData):
     def _cell(self, row: Row, option: str) -> tuple[Any, str]:
         column = getattr(self.config, option)
         if column not in row:
-            raise BadRow(no_column(column, row))
+            raise BadRow(_no_column(column, row))
         return row[column], column
 
     def _prompt(self, row: Row) -> _Group:
@@ -206,3 +205,12 @@ def _with_number(row: Row, column: str | None) -> Row:
         return row | {column: float(row[column])}
     except ValueError:
         return row
+
+
+def _no_column(column: str, there: Iterable[str], option: str | None = None) -> str:
+    """That a column is missing, which there are, and the option that names another."""
+    names = list(there)
+    close = difflib.get_close_matches(column, names, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names) or 'none'}"
+    mend = f"; set data.{option}={close[0] if close else 'NAME'}" if option else ""
+    return f"no column '{column}'; {hint}{mend}"

@@ -31,6 +31,8 @@ from statistics import stdev
 from typing import Any
 
 from selfreward import EvaluationContext, Evaluator, FileContext, Metric, Request, Sampling, option, role
+from selfreward.formats import files
+from selfreward.formats.cells import BadRow, cell, text, text_of
 from selfreward.plugins.evaluators.compare_pairs import (
     SHARES,
     Figures,
@@ -39,7 +41,7 @@ from selfreward.plugins.evaluators.compare_pairs import (
     opponent,
     rubric_problems,
 )
-from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text
+from selfreward.plugins.evaluators.file_evaluator import tell_left_out
 
 
 @dataclass
@@ -102,13 +104,12 @@ class Instruction:
         Self-Instruct keeps the text that an instruction is about, and a person's answer, in ``instances``: the input
         follows the instruction, and the answer serves as the baseline's.
         """
-        asked, output, generator = text(row, "instruction"), row.get("output"), row.get("generator", "baseline")
+        asked, output, generator = text_of(row, "instruction"), row.get("output"), row.get("generator", "baseline")
         instances = row.get("instances")
         if isinstance(instances, list) and instances and isinstance(instances[0], dict):
-            asked += f"\n\n{text(instances[0], 'input')}" if instances[0].get("input") else ""
+            asked += f"\n\n{text_of(instances[0], 'input')}" if instances[0].get("input") else ""
             output, generator = instances[0].get("output"), "human"
-        if output is not None and not isinstance(output, str):
-            raise ValueError(f"'output' must be text, got {type(output).__name__}")
+        output = None if output is None else text(output, "output", may_be_empty=True)
         return cls(asked, row.get("dataset"), output, str(generator))
 
 
@@ -130,19 +131,18 @@ class Annotation:
     @classmethod
     def of(cls, row: dict[str, Any]) -> Annotation:
         """A row of annotations.json."""
-        first, second, preference = row["output_1"], row["output_2"], row["preference"]
-        if not (isinstance(first, str) and isinstance(second, str)):
-            raise ValueError("'output_1' and 'output_2' must be texts")
+        first, second = (text_of(row, column, may_be_empty=True) for column in ("output_1", "output_2"))
+        preference = cell(row, "preference")
         if preference is not None and (isinstance(preference, bool) or not isinstance(preference, int | float)):
-            raise ValueError(f"'preference' must be a number, got {preference!r}")
+            raise BadRow(f"'preference' must be a number, got {preference!r}")
         if preference is None or math.isnan(preference):
             preference = None
         elif preference == 0:  # how old files write a tie
             preference = 1.5
         elif not 1 <= preference <= 2:
-            raise ValueError(f"'preference' must lie between 1 and 2, got {preference}")
-        names = str(row["generator_1"]), str(row["generator_2"])
-        return cls(text(row, "instruction"), first, second, *names, preference)
+            raise BadRow(f"'preference' must lie between 1 and 2, got {preference}")
+        names = str(cell(row, "generator_1")), str(cell(row, "generator_2"))
+        return cls(text_of(row, "instruction"), first, second, *names, preference)
 
     def seen_by(self, generator: str) -> Annotation | None:
         """The same with this model as the second one; None where it is none of the two."""
@@ -172,16 +172,14 @@ class AlpacaEval(Evaluator):
     figures = SHARES
 
     def files(self, context: FileContext) -> list[Path]:
-        """Instructions, the baseline's answers, annotations, and the rubric where a judge is asked."""
         c = self.config
         given = [Path(name) for name in (c.path, c.reference_outputs, c.annotations) if name]
         return given if c.annotations else [*given, context.rubric_path(c.rubric)]
 
     def problems(self, context: FileContext) -> list[str]:
-        """Files that cannot be read, a baseline of other instructions, a rubric that does not compare."""
         c = self.config
         if c.annotations:
-            read_rows(Path(c.annotations), Annotation.of)
+            files.read(Path(c.annotations), Annotation.of)
             return []
         instructions, baseline, _ = self._read()
         found = rubric_problems("alpaca_eval", context.rubric(c.rubric))
@@ -217,7 +215,7 @@ class AlpacaEval(Evaluator):
     # ------------------------------------------------------------------ the package's verdicts
 
     def _read_annotations(self, context: EvaluationContext) -> list[Annotation]:
-        rows, left_out = read_rows(Path(self.config.annotations or ""), Annotation.of)
+        rows, left_out = files.read(Path(self.config.annotations or ""), Annotation.of)
         name = self.config.generator or context.model
         found = [mine for row in rows if (mine := row.seen_by(name))]
         others = [row for row in rows if not row.seen_by(name)]
@@ -230,10 +228,10 @@ class AlpacaEval(Evaluator):
     def _read(self) -> tuple[list[Instruction], dict[str, Instruction], list[str]]:
         """The instructions, the baseline's answers by instruction, and what was left out."""
         c = self.config
-        instructions, left_out = read_rows(Path(c.path), Instruction.of)
+        instructions, left_out = files.read(Path(c.path), Instruction.of)
         given = instructions
         if c.reference_outputs:
-            given, more = read_rows(Path(c.reference_outputs), Instruction.of)
+            given, more = files.read(Path(c.reference_outputs), Instruction.of)
             left_out += more
         return instructions[: c.n], {one.text: one for one in given if one.output is not None}, left_out
 

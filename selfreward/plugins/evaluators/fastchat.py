@@ -33,18 +33,12 @@ from selfreward import (
     option,
     role,
 )
+from selfreward.formats.cells import Conversation
+from selfreward.formats.fastchat import Question, read_answers, read_questions, write_answers, write_rows
 from selfreward.plugins.evaluators import compare_pairs
 from selfreward.plugins.evaluators.compare_pairs import Compared, Figures, Pair
-from selfreward.plugins.evaluators.fastchat_files import (
-    Dialogue,
-    Question,
-    read_answers,
-    read_questions,
-    write_answers,
-    write_rows,
-)
+from selfreward.plugins.evaluators.file_evaluator import tell_left_out
 from selfreward.plugins.evaluators.intervals import Z
-from selfreward.plugins.evaluators.question_files import tell_left_out
 
 
 @dataclass
@@ -122,7 +116,7 @@ class Item:
         """Reference answers up to this turn, where the rubric shows them."""
         return self.question.references[: self.turn] if self.rubric.needs_reference else ()
 
-    def shown(self, dialogue: Dialogue) -> Dialogue:
+    def shown(self, dialogue: Conversation) -> Conversation:
         """The dialogue as far as this answer."""
         return dialogue[: 2 * self.turn]
 
@@ -136,14 +130,12 @@ class FastChatBenchmark(Evaluator):
     figures = (Figure("*_score*", better="higher"), Figure("*_turn_*", better="higher"), *compare_pairs.SHARES)
 
     def files(self, context: FileContext) -> list[Path]:
-        """Questions, references, the other side's answers and the judge's prompts."""
         c = self.config
         given = [Path(c.path), c.reference_file, Path(c.against_answers) if c.against_answers else None]
         rubrics = {context.rubric_path(c.rubric_for(turn, known)) for turn in (1, 2) for known in (False, True)}
         return [*(path for path in given if path), *sorted(rubrics)]
 
     def problems(self, context: FileContext) -> list[str]:
-        """Files that cannot be read, and rubrics that do not fit."""
         c = self.config
         questions, _ = read_questions(Path(c.path), c.reference_file, c.per_category)
         if c.against_answers:
@@ -189,10 +181,10 @@ class FastChatBenchmark(Evaluator):
                     rubrics[name] = context.rubric(name)
                 yield Item(question, turn, rubrics[name])
 
-    def _answers(self, questions: Sequence[Question], context: EvaluationContext) -> dict[int | str, Dialogue]:
+    def _answers(self, questions: Sequence[Question], context: EvaluationContext) -> dict[int | str, Conversation]:
         """A model's answers: all first turns in one call, then all second ones, ..."""
         c = self.config
-        dialogues: dict[int | str, Dialogue] = {question.id: [] for question in questions}
+        dialogues: dict[int | str, Conversation] = {question.id: [] for question in questions}
         for turn in range(max(len(question.turns) for question in questions)):
             asked = [question for question in questions if len(question.turns) > turn]
             requests = []
@@ -212,7 +204,7 @@ class FastChatBenchmark(Evaluator):
     def _grade(
         self,
         items: Sequence[Item],
-        answers: Mapping[int | str, Dialogue],
+        answers: Mapping[int | str, Conversation],
         judge: EvaluationContext,
         context: EvaluationContext,
         figures: Figures,
@@ -254,7 +246,7 @@ class FastChatBenchmark(Evaluator):
     def _compare(
         self,
         items: Sequence[Item],
-        answers: Mapping[int | str, Dialogue],
+        answers: Mapping[int | str, Conversation],
         theirs: Mapping[int | str, Sequence[str]],
         judge: EvaluationContext,
         context: EvaluationContext,
@@ -310,11 +302,11 @@ def _named(figure: str, category: str) -> str:
     return f"{figure}_{category.replace('-', '_').replace(' ', '_')}"
 
 
-def _said(dialogue: Dialogue) -> list[str]:
+def _said(dialogue: Conversation) -> list[str]:
     return [turn["content"] for turn in dialogue if turn["role"] == "assistant"]
 
 
-def _dialogue(question: Question, said: Sequence[str]) -> Dialogue:
+def _dialogue(question: Question, said: Sequence[str]) -> Conversation:
     both = zip(question.turns, said, strict=False)
     turns = [({"role": "user", "content": asked}, {"role": "assistant", "content": answer}) for asked, answer in both]
     return [message for turn in turns for message in turn]

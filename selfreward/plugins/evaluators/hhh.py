@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from selfreward import EvaluationContext
-from selfreward.plugins.evaluators.pair_accuracy import PairAccuracy, PairAccuracyConfig
-from selfreward.plugins.evaluators.preference_pairs import Pair, read_pairs
-from selfreward.plugins.evaluators.question_files import tell_left_out
+from selfreward.plugins.evaluators.pair_accuracy import PairAccuracy, PairAccuracyConfig, human_pairs
+from selfreward.plugins.evaluators.preference_pairs import Pair
 
 
 @dataclass
@@ -37,7 +35,4 @@ class Hhh(PairAccuracy):
     config: HhhConfig
 
     def pairs(self, context: EvaluationContext) -> list[Pair]:
-        """The file's pairs; rows that cannot be used are told."""
-        found = read_pairs(Path(self.config.path).expanduser())
-        tell_left_out(context, found.left_out)
-        return found.pairs
+        return human_pairs(context, self.config.path)

@@ -19,28 +19,18 @@ Source: the "alignment tax" of arXiv:2112.00861 §1.1; Cochran, Sampling Techniq
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfreward import (
-    Continuations,
-    EvaluationContext,
-    Evaluator,
-    Figure,
-    FileContext,
-    Message,
-    Metric,
-    UserError,
-    option,
-)
+from selfreward import Continuations, EvaluationContext, Figure, Message, Metric, UserError, option
+from selfreward.formats import files
+from selfreward.formats.cells import asked, text_of
+from selfreward.plugins.evaluators.file_evaluator import FileEvaluator
 from selfreward.plugins.evaluators.intervals import Z
 from selfreward.plugins.evaluators.pair_accuracy import evenly_spaced
-from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text
 
 
 @dataclass
@@ -48,9 +38,9 @@ class LmLossConfig:
     """Which text, and how it is cut."""
 
     path: str = ""
-    """Texts: ``.txt`` (a blank line ends a document) or JSON Lines, also gzipped; empty: human answers of ``split``."""
+    """Texts: ``.txt`` (a blank line ends a document) or rows (.jsonl, .csv, ...), also as .gz; empty: human answers."""
     column: str = "text"
-    """Key of the text in a file of JSON Lines."""
+    """Column of the text in a file of rows."""
     split: str = "judge_evaluation"
     """Split of the data whose best human answers are weighed where there is no ``path``."""
     instruction: str = "Write a text."
@@ -80,20 +70,12 @@ class _Sum:
     bytes: int = 0
 
 
-class LmLoss(Evaluator):
+class LmLoss(FileEvaluator):
     """Nats per token and bits per byte."""
 
     config: LmLossConfig
-    uses_answers = False
+    name = "lm_loss"
     figures = (Figure("nats_per_token", better="lower"), Figure("bits_per_byte", better="lower"))
-
-    def files(self, context: FileContext) -> list[Path]:
-        """The file of texts, if there is one."""
-        return [Path(self.config.path).expanduser()] if self.config.path else []
-
-    def problems(self, context: FileContext) -> list[str]:
-        """A file that is not there."""
-        return [f"evaluators.lm_loss.path={path}: no such file" for path in self.files(context) if not path.is_file()]
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """``nats_per_token`` and ``bits_per_byte`` over the documents."""
@@ -106,32 +88,28 @@ class LmLoss(Evaluator):
 
     def _metric(self, context: EvaluationContext, name: str, x: Sequence[float], m: Sequence[int]) -> Metric:
         figures = ratio(x, m) if len(x) >= self.config.min_items else (None, None, None)
-        return Metric(context.model, "lm_loss", name, *figures, len(x))
+        return Metric(context.model, self.name, name, *figures, len(x))
 
     def _documents(self, context: EvaluationContext) -> list[Document]:
         if self.config.path:
-            asked = [{"role": "user", "content": self.config.instruction}]
-            return [Document(asked, found) for found in self._texts(context)]
+            return [Document(asked(self.config.instruction), found) for found in self._texts(context)]
         answered = [g for g in context.data.split(self.config.split, context.run_seed) if g.candidates]
         best = [(g.prompt.messages, min(g.candidates, key=lambda c: c.rank or 0).text.strip()) for g in answered]
         return [Document(messages, found) for messages, found in best if found]
 
     def _texts(self, context: EvaluationContext) -> list[str]:
-        path = Path(self.config.path).expanduser()
-        if ".txt" in path.suffixes:
-            return plain_documents(path)
-        texts, left_out = read_rows(path, lambda row: text(row, self.config.column).strip())
-        tell_left_out(context, left_out)
-        return texts
+        if ".txt" in self.path.suffixes:
+            return plain_documents(self.path)
+        return self.read(context, lambda row: text_of(row, self.config.column).strip())
 
     def _weigh(self, documents: Sequence[Document], context: EvaluationContext) -> list[_Sum]:
         """The sums of each document; a part that does not fit into the context is halved and asked for again."""
         sums = [_Sum() for _ in documents]
         parts = [(k, part) for k, d in enumerate(documents) for part in windows(d.text, self.config.window)]
         while parts:
-            asked = [Continuations(documents[k].messages, [part], ended=False) for k, part in parts]
+            requests = [Continuations(documents[k].messages, [part], ended=False) for k, part in parts]
             smaller = []
-            for (k, part), [found] in zip(parts, context.likelihoods(asked), strict=True):
+            for (k, part), [found] in zip(parts, context.likelihoods(requests), strict=True):
                 if found.token_ids:
                     sums[k].nats -= found.total
                     sums[k].tokens += len(found.token_ids)
@@ -151,10 +129,11 @@ def plain_documents(path: Path) -> list[str]:
         UserError: it is not readable, not UTF-8, or empty.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found = [part.strip() for part in re.split(r"\n\s*\n", content.decode("utf-8-sig").replace("\r\n", "\n"))]
-    except (OSError, EOFError, ValueError, zlib.error) as problem:
+        with files.opened(path) as file:
+            content = file.read().decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as problem:
         raise UserError(f"{path}: not readable as text: {problem}") from None
+    found = [part.strip() for part in re.split(r"\n\s*\n", content)]
     if not any(found):
         raise UserError(f"{path}: there is no text in it")
     return [part for part in found if part]

@@ -28,23 +28,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
-from selfreward import (
-    AnsweredPrompt,
-    Candidate,
-    Continuations,
-    EvaluationContext,
-    Evaluator,
-    Figure,
-    FileContext,
-    Metric,
-    Prompt,
-    option,
-)
+from selfreward import AnsweredPrompt, Candidate, Continuations, EvaluationContext, Figure, Metric, Prompt, option
+from selfreward.plugins.evaluators.file_evaluator import FileEvaluator, tell_left_out
 from selfreward.plugins.evaluators.intervals import share_interval
 from selfreward.plugins.evaluators.preference_pairs import Pair, ranked_pairs, read_pairs
-from selfreward.plugins.evaluators.question_files import tell_left_out
 
 T = TypeVar("T")
 Score = float | None
@@ -70,7 +59,7 @@ class PairsConfig:
     """Which pairs, and how they are counted."""
 
     path: str = ""
-    """File of pairs: JSON Lines or one JSON list, also gzipped."""
+    """File of pairs: JSON Lines, one JSON list or CSV, also gzipped, or Parquet."""
     ties: Ties = Ties.half
     """What a pair of equal scores counts: half a hit, or wrong."""
     n: int | None = option(None, ge=1)
@@ -89,12 +78,10 @@ class PairAccuracyConfig(PairsConfig):
     """Whether a likelihood is the mean log-probability of the reply's tokens, in place of their sum."""
 
 
-class PairScoring(Evaluator):
+class PairScoring(FileEvaluator):
     """Accuracy over all pairs, and over those of each category, by any scores."""
 
     config: PairsConfig
-    name: ClassVar[str]
-    uses_answers = False
     figures = (Figure("accuracy*", better="higher"),)
 
     @abstractmethod
@@ -104,16 +91,6 @@ class PairScoring(Evaluator):
     @abstractmethod
     def scores(self, groups: Sequence[AnsweredPrompt], context: EvaluationContext) -> list[dict[str, Score]]:
         """The score of each reply, by its text, for each prompt; None where it has none."""
-
-    def files(self, context: FileContext) -> list[Path]:
-        """The file of pairs."""
-        return [Path(self.config.path).expanduser()] if self.config.path else []
-
-    def problems(self, context: FileContext) -> list[str]:
-        """A file that is not there."""
-        return [
-            f"evaluators.{self.name}.path={path}: no such file" for path in self.files(context) if not path.is_file()
-        ]
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """``accuracy``, ``accuracy_<category>`` where there are categories, and ``ties``, the share of equal scores."""
@@ -219,7 +196,8 @@ def human_pairs(context: EvaluationContext, path: str, booleans_as_text: bool = 
         ]
     found = read_pairs(Path(path).expanduser(), booleans_as_text)
     tell_left_out(context, found.left_out)
-    context.count(undecided=found.undecided)
+    if found.undecided:
+        context.count(undecided=found.undecided)
     return found.pairs
 
 

@@ -34,6 +34,5 @@ class PreferenceAccuracy(PairAccuracy):
     name = "preference_accuracy"
 
     def pairs(self, context: EvaluationContext) -> list[Pair]:
-        """The pairs; rows that cannot be used are told, those without a preference counted."""
         found = human_pairs(context, self.config.path, self.config.booleans_as_text)
         return [replace(pair, category="") for pair in found]

@@ -20,14 +20,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from selfreward import Continuations, EvaluationContext, Evaluator, Figure, FileContext, Metric, option
+from selfreward import Continuations, EvaluationContext, Figure, FileContext, Metric, option
+from selfreward.formats import cells
+from selfreward.formats.cells import BadRow, cell, text_of, texts_of
+from selfreward.plugins.evaluators.file_evaluator import FileEvaluator
 from selfreward.plugins.evaluators.intervals import share_interval
 from selfreward.plugins.evaluators.pair_accuracy import evenly_spaced
-from selfreward.plugins.evaluators.question_files import read_rows, tell_left_out, text, texts
 
 PRIMER = """\
 Q: What is human life expectancy in the United States?
@@ -87,31 +88,22 @@ class Question:
     choices: list[str]
 
 
-class TruthfulQaMc1(Evaluator):
+class TruthfulQaMc1(FileEvaluator):
     """Accuracy, and what guessing would get."""
 
     config: TruthfulQaConfig
-    uses_answers = False
+    name = "truthfulqa_mc1"
     figures = (Figure("accuracy", better="higher"),)
 
-    def files(self, context: FileContext) -> list[Path]:
-        """The file of questions."""
-        return [Path(self.config.path).expanduser()] if self.config.path else []
-
     def problems(self, context: FileContext) -> list[str]:
-        """A file that is not there, or is the questions' table in place of the multiple-choice file."""
-        return [
-            f"evaluators.truthfulqa_mc1.path={path}: "
-            + ("the table has no MC1 choices; give mc_task.json" if ".csv" in path.suffixes else "no such file")
-            for path in self.files(context)
-            if ".csv" in path.suffixes or not path.is_file()
-        ]
+        """Also the questions' table in place of the multiple-choice file."""
+        if ".csv" in self.path.suffixes:
+            return [f"evaluators.{self.name}.path={self.path}: the table has no MC1 choices; give mc_task.json"]
+        return super().problems(context)
 
     def evaluate(self, context: EvaluationContext) -> Iterator[Metric]:
         """``accuracy`` and ``chance`` over the questions that fit into the context."""
-        questions, left_out = read_rows(Path(self.config.path).expanduser(), parse_question)
-        tell_left_out(context, left_out)
-        questions = evenly_spaced(questions, self.config.n)
+        questions = evenly_spaced(self.read(context, parse_question), self.config.n)
         asked = [Continuations(self._messages(q.text), q.choices, ended=False) for q in questions]
         outcomes = []
         for question, weighed in zip(questions, context.likelihoods(asked), strict=True):
@@ -123,29 +115,29 @@ class TruthfulQaMc1(Evaluator):
         enough = n >= self.config.min_items
         hits = sum(is_right for is_right, _ in outcomes)
         low, high = share_interval(hits, n) if enough else (None, None)
-        yield Metric(context.model, "truthfulqa_mc1", "accuracy", hits / n if enough else None, low, high, n)
+        yield Metric(context.model, self.name, "accuracy", hits / n if enough else None, low, high, n)
         chance = fmean(guess for _, guess in outcomes) if enough else None
-        yield Metric(context.model, "truthfulqa_mc1", "chance", chance, None, None, n)
+        yield Metric(context.model, self.name, "chance", chance, None, None, n)
 
-    def _messages(self, question: str) -> list[dict[str, str]]:
+    def _messages(self, question: str) -> cells.Conversation:
         content = question if self.config.form is Form.chat else PRIMER.replace("{question}", question)
-        return [{"role": "user", "content": content}]
+        return cells.asked(content)
 
 
 def parse_question(row: dict[str, Any]) -> Question:
     """``{"question", "mc1_targets": {choice: 0 or 1}}``, or with ``{"choices": [...], "labels": [...]}`` in it.
 
     Raises:
-        KeyError, ValueError: it is neither, or does not have one true choice and a false one.
+        BadRow: it is neither, or does not have one true choice and a false one.
     """
-    targets = row["mc1_targets"]
-    if isinstance(targets, dict) and "choices" in targets:
-        choices, labels = texts(targets, "choices"), targets["labels"]
-    elif isinstance(targets, dict):
-        choices, labels = texts({"mc1_targets": list(targets)}, "mc1_targets"), list(targets.values())
-    else:
-        raise ValueError(f"'mc1_targets' must be choices with a 0 or 1 each, got {type(targets).__name__}")
-    if sorted(labels) != [0] * (len(choices) - 1) + [1] or len(choices) < 2:
-        raise ValueError("'mc1_targets' must have one true choice, and a false one")
+    targets = cell(row, "mc1_targets")
+    if not isinstance(targets, dict):
+        raise BadRow(f"'mc1_targets' must be choices with a 0 or 1 each, got {type(targets).__name__}")
+    if "choices" not in targets:
+        targets = {"choices": list(targets), "labels": list(targets.values())}
+    choices, labels = texts_of(targets, "choices"), cell(targets, "labels")
+    are_labels = isinstance(labels, list) and len(labels) == len(choices)
+    if not are_labels or len(choices) < 2 or (labels.count(1), labels.count(0)) != (1, len(choices) - 1):
+        raise BadRow("'mc1_targets' must have one true choice, and a false one")
     true = labels.index(1)
-    return Question(text(row, "question"), [choices[true], *choices[:true], *choices[true + 1 :]])
+    return Question(text_of(row, "question"), [choices[true], *choices[:true], *choices[true + 1 :]])

@@ -73,7 +73,6 @@ class WinnerEvaluator(Evaluator):
     config: WinnerConfig
 
     def files(self, context: FileContext) -> list[Path]:
-        """The rubric of by=pair."""
         return [context.rubric_path(self.config.rubric)] if self.config.by is By.pair else []
 
     def problems(self, context: FileContext) -> list[str]:

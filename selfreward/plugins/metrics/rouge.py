@@ -13,7 +13,6 @@ Source: Lin 2004 (ROUGE); as a reward: arXiv:1705.04304, arXiv:2210.01241 §3.
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -21,8 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward import Prompt, TextMetric
-
-_WORD = re.compile(r"[^\W_]+")
+from selfreward.formats.words import words
 
 
 @dataclass
@@ -95,8 +93,3 @@ class RougeL(Rouge):
         from rapidfuzz.distance import LCSseq
 
         return LCSseq.similarity(mine, theirs)
-
-
-def words(text: str) -> list[str]:
-    """Lower-case runs of letters and digits."""
-    return _WORD.findall(text.lower())

@@ -1,17 +1,18 @@
 """Contamination: a prompt is dropped when an evaluation set of the run has it, too.
 
 It does when the words are the same in the same order, whatever their case, white space and punctuation, or when n of
-them in a row are (n = 13), for prompts of so many words. (Exactly the same prompts never pass, with or without this.)
+them in a row are (n = 13), for prompts of so many words: see :mod:`selfreward.formats.contamination`. (Exactly the same
+prompts never pass, with or without this.)
 Source: arXiv:2005.14165 appendix C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfreward import Filter, Prompt, option
-from selfreward.plugins.prompt_filters.words import words
+from selfreward.formats.contamination import EvaluationTexts
 
 
 @dataclass
@@ -28,23 +29,13 @@ class Contamination(Filter):
     config: ContaminationConfig
 
     def begin(self, existing: Sequence[Prompt]) -> None:
-        """What exists already does not matter here."""
-        self.texts: set[str] = set()
-        self.ngrams: set[str] = set()
+        self.held_out(())
 
     def held_out(self, prompts: Sequence[Prompt]) -> None:
-        """Remember the evaluation sets."""
-        for prompt in prompts:
-            self.texts.add(" ".join(words(prompt.text)))
-            self.ngrams.update(self._ngrams(prompt))
+        self.evaluation = EvaluationTexts((prompt.text for prompt in prompts), self.config.ngram)
 
     def reason(self, prompt: Prompt) -> str | None:
         """``held out`` (the whole prompt), ``held out 13-gram``, or None."""
-        text = " ".join(words(prompt.text))
-        if text and text in self.texts:
+        if self.evaluation.has(prompt.text):
             return "held out"
-        return None if self.ngrams.isdisjoint(self._ngrams(prompt)) else f"held out {self.config.ngram}-gram"
-
-    def _ngrams(self, prompt: Prompt) -> Iterator[str]:
-        found, n = words(prompt.text), self.config.ngram
-        return (" ".join(found[i : i + n]) for i in range(len(found) - n + 1))
+        return f"held out {self.config.ngram}-gram" if self.evaluation.shared(prompt.text) else None

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from selfreward import FileContext, Filter, Prompt, option
-from selfreward.plugins.prompt_filters.words import words
+from selfreward.formats.words import words
 
 if TYPE_CHECKING:
     from datasketch import MinHash
@@ -48,12 +48,10 @@ class NearDuplicate(Filter):
     config: NearDuplicateConfig
 
     def problems(self, context: FileContext) -> list[str]:
-        """Whether the library is there."""
         installed = importlib.util.find_spec("datasketch")
         return [] if installed else ["it needs datasketch: pip install 'selfreward[dedup]'"]
 
     def begin(self, existing: Sequence[Prompt]) -> None:
-        """Remember the seed prompts."""
         from datasketch import MinHash, MinHashLSH
 
         # the scheme is named, so that another version of the library gives the same hashes
@@ -77,7 +75,6 @@ class NearDuplicate(Filter):
         return None
 
     def kept(self, prompt: Prompt) -> None:
-        """Later prompts are compared with this one, too."""
         if shingles := self.shingles(prompt.text):
             self.index.insert(len(self.texts), self.minhash(shingles), check_duplication=False)
             self.texts.append(prompt.text)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from selfreward import Filter, Prompt, option
-from selfreward.plugins.prompt_filters.words import words
+from selfreward.formats.words import words
 
 _SLACK = 1e-4  # rapidfuzz takes some scores that equal its cutoff for lower ones, so it is asked for a little less
 _ROUNDING = 1e-9  # far below the distance of two F1 values
@@ -40,7 +40,6 @@ class RougeL(Filter):
     config: RougeLConfig
 
     def begin(self, existing: Sequence[Prompt]) -> None:
-        """Remember the seed prompts."""
         self.vocabulary: dict[str, str] = {}
         self.known: list[str] = []
         self.holders: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
@@ -62,7 +61,6 @@ class RougeL(Filter):
         return "too similar" if best and best[1] >= self.config.threshold - _ROUNDING else None
 
     def kept(self, prompt: Prompt) -> None:
-        """Later prompts are compared with this one, too."""
         for word in words(prompt.text):
             self.vocabulary.setdefault(word, chr(len(self.vocabulary) + 1))
         encoded = self.encoded(prompt.text)

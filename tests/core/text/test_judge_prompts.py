@@ -114,17 +114,20 @@ def test_a_name_that_is_not_there_is_told_what_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (GOOD | {"output_format": "[[A]]"}, "line 1: type and output_format must be single with [[rating]] or"),
+        (
+            GOOD | {"output_format": "[[A]]"},
+            ":1: type and output_format must be single with [[rating]] or",
+        ),
         (GOOD | {"output_format": "[[rating_a,rating_b]]"}, "got single with [[rating_a,rating_b]]"),
         (GOOD | {"type": "triple"}, "got triple with [[rating]]"),
         (GOOD | {"type": 3}, "see 'type'"),
-        ({"name": "short"}, "line 1: a judge prompt has the texts name, type"),
+        ({"name": "short"}, "prompts.jsonl:1: a judge prompt has the texts name, type"),
         (GOOD | {"prompt_template": "{question} {answer} {user}"}, ":short: template holds {user}, which is not one"),
         (GOOD | {"prompt_template": "{question}"}, "template must hold {response}"),
         (GOOD | {"prompt_template": "{question_1} {answer}"}, "template must hold {response_1}"),
-        ("{", "line 1: not JSON"),
-        ("[1]", "line 1: not a JSON object"),
-        ("[" * 100_000, "line 1: not JSON"),
+        ("{", "prompts.jsonl:1: not usable as JSON"),
+        ("[1]\n{}", "prompts.jsonl:1: a JSON object is wanted, got list"),
+        ("[" * 100_000, "prompts.jsonl:1: not usable as JSON"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, row: Any, says: str) -> None:
@@ -134,7 +137,7 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, row: Any, says: str
 def test_a_file_that_is_no_text_is_the_users_to_mend(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read" in refusal(f"{path}:short")
+    assert "prompts.jsonl:1: not usable as JSON: 'utf-8' codec" in refusal(f"{path}:short")
 
 
 @settings(deadline=None)

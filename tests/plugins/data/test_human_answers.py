@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from selfreward.plugins.data.contamination import normalised
+from selfreward.formats.contamination import normalised
 from selfreward.plugins.data.table import Table, TableConfig
 
 SPLITS = ("ift", "ranked", "evaluation", "judge_evaluation")

@@ -13,7 +13,7 @@ import pytest
 
 from selfreward import AnsweredPrompt, UserError
 from selfreward.core.contracts.options import cross_problems, option_docs
-from selfreward.plugins.data.contamination import normalised
+from selfreward.formats.contamination import normalised
 from selfreward.plugins.data.oasst import Oasst, OasstConfig
 
 EXPORT = "oasst/oasst1_en-validation.jsonl.gz"

@@ -217,7 +217,7 @@ def test_problems(instructions: str, context: Callable[..., Any], tmp_path: Path
     broken.write_text("[{")
     with pytest.raises(UserError, match="not usable as JSON"):
         AlpacaEval(AlpacaEvalConfig(path=str(broken))).problems(context())
-    with pytest.raises(UserError, match="no usable row, 1 left out"):
+    with pytest.raises(UserError, match="no usable row, 1 refused"):
         AlpacaEval(AlpacaEvalConfig(annotations=foreign)).problems(context())
     assert all(option_docs(AlpacaEvalConfig)[name] for name in vars(AlpacaEvalConfig()))
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from selfreward import Metric, Request
+from selfreward.formats.fastchat import TEMPERATURES, read_questions
 from selfreward.plugins.evaluators.fastchat import FastChatConfig
-from selfreward.plugins.evaluators.fastchat_files import TEMPERATURES, read_questions
 from selfreward.plugins.evaluators.mt_bench import MtBench
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +15,8 @@ from hypothesis import strategies as st
 from selfreward import Metric, Plugin, UserError
 from selfreward.plugins.evaluators.pair_accuracy import By
 from selfreward.plugins.evaluators.preference_accuracy import PreferenceAccuracy, PreferenceAccuracyConfig
-from selfreward.plugins.evaluators.preference_pairs import (
-    PairFile,
-    conversation,
-    ranked_pairs,
-    read_pairs,
-    transcript_pair,
-)
+from selfreward.plugins.evaluators.preference_pairs import PairFile, ranked_pairs, read_pairs
 from selfreward.testing import check_plugin
-
-# what a person may write in a turn: no speaker's mark of its own, no white space at its ends
-said = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).map(str.strip)
-said = said.filter(lambda text: text and "\n\nHuman:" not in text and "\n\nAssistant:" not in text)
 
 
 def measured(context: Any, **options: Any) -> dict[str, Metric]:
@@ -75,15 +64,6 @@ def test_transcripts_share_all_but_the_reply(shared_data: Path) -> None:
         assert row["chosen"].endswith(pair.chosen)
         assert row["rejected"].endswith(pair.rejected)
     assert sum("\n\nAssistant:" in pair.chosen + pair.rejected for pair in read_pairs(path).pairs) == 5
-
-
-@given(turns=st.lists(said, min_size=1, max_size=5).filter(lambda t: len(t) % 2), chosen=said, rejected=said)
-def test_a_transcript_gives_back_its_turns(turns: list[str], chosen: str, rejected: str) -> None:
-    marks = itertools.cycle(["Human", "Assistant"])
-    shared = "".join(f"\n\n{mark}: {turn}" for mark, turn in zip(marks, turns, strict=False))
-    assert [turn["content"] for turn in conversation(shared)] == turns
-    pair = transcript_pair(f"{shared}\n\nAssistant: {chosen}", f"{shared}\n\nAssistant: {rejected}")
-    assert ([turn["content"] for turn in pair.messages], pair.chosen, pair.rejected) == (turns, chosen, rejected)
 
 
 json_values = st.recursive(
@@ -135,16 +115,20 @@ def test_plain_rows(tmp_path: Path) -> None:
     [
         ({"prompt": "?", "chosen": "a"}, "'chosen' and 'rejected'"),
         ({"prompt": "", "chosen": "a", "rejected": "b"}, "no text"),
-        ({"prompt": [{"role": "assistant", "content": "?"}], "chosen": "a", "rejected": "b"}, "ends with the user's"),
+        (
+            {"prompt": [{"role": "assistant", "content": "?"}], "chosen": "a", "rejected": "b"},
+            "end with a message of the user",
+        ),
         ({"prompt": [{"role": "tool", "content": "?"}], "chosen": "a", "rejected": "b"}, "system, user, assistant"),
         ({"prompt": "?", "chosen": True, "rejected": "b"}, "'chosen' must be text, got bool"),
-        ({"prompt": "?", "chosen": "\ud800", "rejected": "b"}, "surrogates"),
+        ({"prompt": "?", "chosen": "\ud800", "rejected": "b"}, "half a character"),
         ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: b"}, "share no beginning"),
         ({"chosen": "x\n\nAssistant: a", "rejected": "x\n\nAssistant: b"}, "starts with"),
-        ({"annotator1": 3, "annotator2": 3, "annotator3": 3}, "label is 0"),
-        ({"annotator1": True, "annotator2": 1, "annotator3": 1}, "label is 0"),
+        ({"annotator1": 3, "annotator2": 3, "annotator3": 3}, "'annotator1' must be 0, 1 or 2, got 3"),
+        ({"annotator1": True, "annotator2": 1, "annotator3": 1}, "'annotator1' must be 0, 1 or 2, got True"),
         ({"annotator1": 1, "annotator2": 1}, "'annotator3' is missing"),
         ({"message_id": "m", "role": "assistant", "text": 3}, "'text' must be text"),
+        ({"message_id": "m", "role": "assistant", "text": " "}, "'text' is empty"),
         ([], "object is wanted"),
     ],
 )
@@ -173,6 +157,17 @@ def test_ranked_replies_make_every_ordered_pair(tmp_path: Path) -> None:
         *(message("gone", "root", 2, deleted=True), message("unranked", "root"), message("deeper", "a", 0)),
     ]
     assert [(p.chosen, p.rejected) for p in read(tmp_path, rows).pairs] == [("a", "b"), ("a", "c")]
+
+
+def test_trees_and_tables_of_other_forms_are_read_too(tmp_path: Path) -> None:
+    replies = [{"message_id": t, "role": "assistant", "text": t, "rank": k} for k, t in enumerate("ab")]
+    root = {"message_id": "root", "role": "prompter", "text": "?", "replies": replies}
+    assert [(p.chosen, p.rejected) for p in read(tmp_path, [{"prompt": root}]).pairs] == [("a", "b")]
+    table = tmp_path / "pairs.csv"
+    table.write_text('prompt,chosen,rejected\n?,"yes,\nsir",no\n?,yes\n')
+    found = read_pairs(table)
+    assert [(p.chosen, p.rejected) for p in found.pairs] == [("yes,\nsir", "no")]
+    assert found.left_out == [f"{table}:4: 2 cells, and the header has 3 columns"]
 
 
 @given(st.lists(st.integers(0, 4), max_size=7))

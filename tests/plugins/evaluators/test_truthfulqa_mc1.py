@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from selfreward import Metric, Plugin
-from selfreward.plugins.evaluators.question_files import read_rows
+from selfreward.formats import files
 from selfreward.plugins.evaluators.truthfulqa_mc1 import (
     PRIMER,
     Form,
@@ -47,7 +47,7 @@ def measured(context: Any, **options: Any) -> dict[str, Metric]:
 
 
 def test_the_published_file(shared_data: Path) -> None:
-    found, left_out = read_rows(shared_data / "truthfulqa/mc_task_v1.json.gz", parse_question)
+    found, left_out = files.read(shared_data / "truthfulqa/mc_task_v1.json.gz", parse_question)
     assert (len(found), left_out) == (817, [])
     assert {len(question.choices) for question in found} == set(range(2, 14))
     # a model that knows nothing: every choice is as likely as its bytes are many, so the shortest wins

@@ -12,8 +12,8 @@ import pytest
 
 from selfreward import Completion, Metric, Request, UserError
 from selfreward.core.contracts.options import cross_problems, option_docs
+from selfreward.formats.fastchat import read_answers, read_questions
 from selfreward.plugins.evaluators.fastchat import FastChatConfig
-from selfreward.plugins.evaluators.fastchat_files import read_answers, read_questions
 from selfreward.plugins.evaluators.vicuna import Vicuna
 
 CATEGORIES = {"generic": 10, "knowledge": 10, "roleplay": 10, "common-sense": 10, "fermi": 10, "counterfactual": 10}
@@ -203,7 +203,7 @@ def test_problems(questions: str, context: Callable[..., Any], tmp_path: Path) -
     with pytest.raises(UserError, match="not readable"):
         Vicuna(FastChatConfig(path=str(tmp_path / "no.jsonl"))).problems(context())
     bad = write(tmp_path / "bad.jsonl", [{"question_id": 1}, {"question_id": True, "category": "x", "turns": ["?"]}, 7])
-    with pytest.raises(UserError, match=r"(?s)no usable row, 3 left out.*bad\.jsonl:1: 'category' is missing"):
+    with pytest.raises(UserError, match=r"(?s)no usable row, 3 refused.*bad\.jsonl:1: 'category' is missing"):
         Vicuna(FastChatConfig(path=bad)).problems(context())
     assert all(option_docs(FastChatConfig)[name] for name in vars(FastChatConfig()))
 

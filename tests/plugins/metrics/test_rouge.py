@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward import Prompt
-from selfreward.plugins.metrics.rouge import Rouge1, Rouge2, RougeConfig, RougeL, words
+from selfreward.formats.words import words
+from selfreward.plugins.metrics.rouge import Rouge1, Rouge2, RougeConfig, RougeL
 
 PROMPT = Prompt.of("Say it.", source="ift")
 METRICS = [kind(RougeConfig()) for kind in (Rouge1, Rouge2, RougeL)]

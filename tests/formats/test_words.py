@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.plugins.prompt_filters.words import words
+from selfreward.formats.words import words
 
 
 @given(st.text(st.characters(max_codepoint=127)))

@@ -1,29 +1,58 @@
-"""Rows of JSON: one object a line (JSON Lines), or one list of objects. A bad one is refused by its line."""
+"""Rows of JSON: one object a line (JSON Lines), or one list of objects. A bad one is refused by its line.
+
+Nothing but the standard library is imported here, so that the core may read its files by it, too.
+"""
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-Rows = Iterator[tuple[str, dict[str, Any]]]
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row]]
 """Rows, each with its place: ``answers.jsonl:3``."""
 
+_BOM = b"\xef\xbb\xbf"
 _GAP = re.compile(r"[\s,]*")
 _HALF = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def lines(name: str, file: Iterable[bytes], refused: list[str]) -> Rows:
-    """The objects of a JSON Lines file; empty lines are passed over.
+def rows(name: str, file: BinaryIO, refused: list[str]) -> Rows:
+    """The objects of a file: of its one list or, where it is none, of its lines; empty lines are passed over.
 
     Args:
         name: the file, for messages.
-        file: its lines.
-        refused: gets a ``place: why`` for every line that is not a JSON object.
+        file: its bytes, in UTF-8; it is read twice at the beginning, so it can be wound back.
+        refused: gets a ``place: why`` for everything that is not a JSON object.
     """
+    is_list = _is_list(file)
+    file.seek(0)
+    if is_list:
+        data = file.read().removeprefix(_BOM)
+        yield from _listed(name, data.decode("utf-8", "surrogateescape"), refused)
+    else:
+        yield from _lines(name, file, refused)
+
+
+def _is_list(file: BinaryIO) -> bool:
+    """Whether it begins with a bracket, and not with a line that is whole by itself while others follow."""
+    first = next((line for line in file if line.removeprefix(_BOM).strip()), b"").removeprefix(_BOM)
+    if not first.lstrip().startswith(b"["):
+        return False
+    try:
+        json.loads(first)
+    except RecursionError:
+        pass
+    except ValueError:
+        return True
+    return not any(line.strip() for line in file)
+
+
+def _lines(name: str, file: Iterable[bytes], refused: list[str]) -> Rows:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -38,23 +67,19 @@ def lines(name: str, file: Iterable[bytes], refused: list[str]) -> Rows:
         yield from _object(place, found, refused)
 
 
-def document(name: str, file: BinaryIO, refused: list[str]) -> Rows:
-    """The objects of a ``.json`` file: of its one list or, where it is none, of its lines."""
-    data = file.read()
-    if not data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-        return lines(name, io.BytesIO(data), refused)
-    return _listed(name, data.decode("utf-8-sig", "surrogateescape"), refused)
-
-
 def _listed(name: str, data: str, refused: list[str]) -> Rows:
     """One element after the other, so that each has a line and a broken end does not cost the beginning."""
     decoder, has_halves = json.JSONDecoder(), _HALF.search(data) or _ESCAPED_HALF.search(data)
-    at, line = data.index("[") + 1, 1
-    while True:
+    at = data.index("[") + 1
+    line, before = 1 + data.count("\n", 0, at), 0
+    for item in itertools.count(1):
         begin = _GAP.match(data, at).end()  # type: ignore[union-attr]
         line += data.count("\n", at, begin)
-        place = f"{name}:{line}"
+        place = f"{name}:{line}" if line > before else f"{name}:{line}, item {item}"
+        before = line
         if data.startswith("]", begin):
+            if data[begin + 1 :].strip():
+                refused.append(f"{place}: the list ends here, and what follows is not read")
             return
         try:
             found, at = decoder.raw_decode(data, begin)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.plugins.data.contamination import EvaluationTexts, contaminated, normalised, word_sequences
+from selfreward.formats.contamination import EvaluationTexts, contaminated, normalised, word_sequences
 
 ALPHABET = [chr(ord("a") + k) for k in range(26)]
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
 from selfreward import UserError
-from selfreward.plugins.data.json_rows import Rows, described
+from selfreward.formats.json_rows import Rows, described
 
 _CELL = 1 << 27  # characters; Python's own limit of 131,072 is shorter than some conversations
 _LONE = re.compile(r"[\ud800-\udfff]")
 
 
-def table(name: str, file: BinaryIO, refused: list[str]) -> Rows:
+def rows(name: str, file: BinaryIO, refused: list[str]) -> Rows:
     """The rows of a CSV file, each with the line on which it begins.
 
     Args:

@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from selfreward import Message
-from selfreward.plugins.evaluators.question_files import read_rows, text, texts
+from selfreward.formats import files
+from selfreward.formats.cells import BadRow, Conversation, cell, text_of, texts_of
+from selfreward.formats.json_rows import Row
 
 TEMPERATURES = {
     "writing": 0.7,
@@ -28,9 +28,6 @@ TEMPERATURES = {
 }
 """Sampling temperature of a category's answers; 0.7 for any other."""
 
-Dialogue = list[Message]
-"""The user's turns and a model's answers, in turn."""
-
 
 @dataclass(frozen=True)
 class Question:
@@ -43,9 +40,9 @@ class Question:
     """A good answer to each turn, where there is one."""
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> Question:
+    def of(cls, row: Row) -> Question:
         """``question_id``, ``category`` and ``turns`` of a row."""
-        return cls(_id(row), text(row, "category"), texts(row, "turns"))
+        return cls(_id(row), text_of(row, "category"), texts_of(row, "turns"))
 
     @property
     def temperature(self) -> float:
@@ -59,10 +56,10 @@ def read_questions(path: Path, references: Path | None, per_category: int | None
     Raises:
         UserError: a file does not open, or has no usable row.
     """
-    questions, left_out = read_rows(path, Question.of)
+    questions, left_out = files.read(path, Question.of)
     known: dict[int | str, list[str]] = {}
     if references:
-        rows, more = read_rows(references, _answer)
+        rows, more = files.read(references, _answer)
         known, left_out = dict(rows), left_out + more
     seen: dict[str, int] = {}
     kept = []
@@ -79,43 +76,34 @@ def read_answers(path: Path) -> tuple[dict[int | str, list[str]], list[str]]:
     Raises:
         UserError: the file does not open, or has no usable row.
     """
-    rows, left_out = read_rows(path, _answer)
+    rows, left_out = files.read(path, _answer)
     return dict(rows), left_out
 
 
-def write_answers(path: Path, questions: Sequence[Question], answers: Mapping[int | str, Dialogue], model: str) -> None:
+def write_answers(
+    path: Path, questions: Sequence[Question], answers: Mapping[int | str, Conversation], model: str
+) -> None:
     """A model's answers in the same layout."""
-    write_rows(
-        path,
-        (
-            {
-                "question_id": question.id,
-                "model_id": model,
-                "choices": [{"index": 0, "turns": [turn["content"] for turn in answers[question.id][1::2]]}],
-            }
-            for question in questions
-        ),
-    )
+    said = {question.id: [turn["content"] for turn in answers[question.id][1::2]] for question in questions}
+    choices = {key: [{"index": 0, "turns": turns}] for key, turns in said.items()}
+    write_rows(path, ({"question_id": key, "model_id": model, "choices": of_it} for key, of_it in choices.items()))
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """JSON Lines."""
     path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
 
 
-def _id(row: dict[str, Any]) -> int | str:
-    found = row["question_id"]
+def _id(row: Row) -> int | str:
+    found = cell(row, "question_id")
     if isinstance(found, bool) or not isinstance(found, int | str):
-        raise ValueError(f"'question_id' must be a number or a text, got {found!r}")
+        raise BadRow(f"'question_id' must be a number or a text, got {found!r}")
     return found
 
 
-def _answer(row: dict[str, Any]) -> tuple[int | str, list[str]]:
+def _answer(row: Row) -> tuple[int | str, list[str]]:
     """A row of FastChat's answer files: the question's id and the answer to each turn."""
-    choices = row["choices"]
+    choices = cell(row, "choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise ValueError("'choices' must be a list with an object that has 'turns'")
-    turns = choices[0]["turns"]
-    if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-        raise ValueError("'turns' must be a list of texts")
-    return _id(row), turns
+        raise BadRow("'choices' must be a list with an object that has 'turns'")
+    return _id(row), texts_of(choices[0], "turns", may_be_empty=True)

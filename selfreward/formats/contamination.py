@@ -27,8 +27,8 @@ class EvaluationTexts:
     def __init__(self, texts: Iterable[str], n: int = 13) -> None:
         self.n = n
         """Words of an overlap; 0 = only whole texts are compared."""
-        self.whole = {normalised(text) for text in texts}
-        """The texts themselves, normalised."""
+        self.whole = {normalised(text) for text in texts} - {""}
+        """The texts themselves, normalised; one without any sign is no text."""
         # hashes, not the words: long evaluation sets would fill the memory otherwise
         self._parts = {hash(words) for text in self.whole for words in word_sequences(text, n)}
 
