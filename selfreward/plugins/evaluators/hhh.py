@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from selfreward import EvaluationContext
-from selfreward.plugins.evaluators.pair_accuracy import PairAccuracy, PairAccuracyConfig, human_pairs
-from selfreward.plugins.evaluators.preference_pairs import Pair
+from selfreward.plugins.evaluators.pair_accuracy import PairAccuracy, PairAccuracyConfig
 
 
 @dataclass
@@ -33,6 +31,3 @@ class Hhh(PairAccuracy):
 
     name = "hhh"
     config: HhhConfig
-
-    def pairs(self, context: EvaluationContext) -> list[Pair]:
-        return human_pairs(context, self.config.path)
