@@ -26,8 +26,8 @@ _PUBLIC = {
     ],
     "contracts.rounds": ["Recipe", "Round", "RoundConfig"],
     "contracts.stages": [
-        "FileContext", "Filter", "Judge", "Optimizer", "OptimizerConfig", "PromptGenerator", "Rollouts", "Sampler",
-        "Selector", "Stage", "StageContext", "TextMetric", "TrainingContext", "TrainingSet",
+        "Asking", "FileContext", "Filter", "Judge", "Optimizer", "OptimizerConfig", "PromptGenerator", "Rollouts",
+        "Sampler", "Selector", "Stage", "StageContext", "TextMetric", "TrainingContext", "TrainingSet",
     ],
     "errors": ["SelfRewardError", "StageError", "UserError"],
     "report.page": ["build_report"],

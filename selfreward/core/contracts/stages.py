@@ -124,12 +124,30 @@ class Sampler(Stage):
         """The candidates of the prompts, all of one prompt together."""
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How a judge asks a model about one answer."""
+
+    rubric: str | None
+    """Name of the rubric; None = the one the model declares."""
+    replies: int
+    """Replies the model writes about an answer; 0 where it only weighs the rubric's scores."""
+    tokens: int
+    """Tokens a reply may have."""
+
+
 class Judge(Stage):
     """Stage 3. Scores candidates. What cannot be read is None, never a number."""
 
     unit = "prompt_group"
     uses_rewards: ClassVar[bool] = False
     """Whether the model it runs is a reward model."""
+    writes_verdicts: ClassVar[bool] = True
+    """Whether the model it runs says in words what it thinks, and not in numbers alone."""
+
+    def asks(self) -> Asking | None:
+        """How it asks a model about an answer; None where it asks none."""
+        return None
 
     @abstractmethod
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterable[Judgement]:
