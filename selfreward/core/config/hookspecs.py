@@ -221,11 +221,14 @@ def selfreward_evaluators() -> Iterable[Plugin]:
     """Evaluators measure a model; they train nothing. ``evaluate(context)`` yields :class:`selfreward.Metric` records.
 
     ``context.answers`` holds the model's answers to the held-out prompts; ``context.generate`` runs it on more.
+    ``figures`` and ``plots`` say how people are shown the metrics; what is not declared is shown by its name.
 
     Example::
 
         class Length(Evaluator):
             uses_model = False
+            figures = (Figure("mean", "Answer length, characters", "{:.0f}", row="answer length"),)
+            plots = (Plot("Length", "Characters, mean over held-out prompts", ("mean",), from_zero=True),)
 
             def evaluate(self, context):
                 sizes = [len(a.candidates[0].text) for a in context.answers]

@@ -173,7 +173,7 @@ class Asking:
     rubric: str | None
     """Name of the rubric it asks by; None = the one the model declares."""
     replies: int
-    """Replies to one answer, at most."""
+    """Replies it writes about one answer, at most; 0 where it only weighs the rubric's scores."""
     tokens: int
     """Tokens a reply may have."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -153,21 +153,17 @@ def _bars(plot: Plot, models: Sequence[str], series: Sequence[_Series]) -> _Draw
     parts = [(name, figure.better, {v["model"]: v["value"] for v in values}) for name, figure, values in series]
 
     def draw(ax: Axes) -> None:
-        left = [0.0] * len(models)
-        for name, better, values in parts:
-            colour = {"higher": WIN, "lower": LOSE}.get(better, TIE)
-            widths = [values.get(model, 0.0) for model in models]
-            ax.barh(range(len(models)), widths, left=left, color=colour, height=0.55, label=name)
-            for y, (start, width) in enumerate(zip(left, widths, strict=True)):
+        colours = [{"higher": WIN, "lower": LOSE}.get(better, TIE) for _, better, _ in parts]
+        widths = [[values.get(model, 0.0) for model in models] for _, _, values in parts]
+        _stack(ax, models, zip([name for name, _, _ in parts], colours, widths, strict=True))
+        for k, (colour, part) in enumerate(zip(colours, widths, strict=True)):
+            for y, width in enumerate(part):
+                middle = sum(earlier[y] for earlier in widths[:k]) + width / 2
                 if width >= 0.08:
                     ink = INK if colour == TIE else PAPER
-                    ax.text(start + width / 2, y, f"{width:.0%}", ha="center", va="center", color=ink, fontsize=8)
-            left = [a + b for a, b in zip(left, widths, strict=True)]
-        ax.set_yticks(range(len(models)), models)
+                    ax.text(middle, y, f"{width:.0%}", ha="center", va="center", color=ink, fontsize=8)
         ax.invert_yaxis()
         ax.set_xlim(0, 1)
-        _bare(ax)
-        _legend(ax, 3)
 
     said = "; ".join(
         f"{model}: " + ", ".join(f"{name} {values[model]:.0%}" for name, _, values in parts if model in values)
@@ -276,19 +272,15 @@ def _stacked(run: RunFolder, title: str, figure: str, note: str) -> Iterator[_Dr
         return
 
     def draw(ax: Axes) -> None:
-        left = [0.0] * len(rounds)
-        for stage, values in parts.items():
-            colour = SERIES[list(STAGE_FOLDERS).index(stage)]
-            ax.barh(range(len(values)), values, left=left, color=colour, height=0.55, label=stage.replace("_", " "))
-            left = [a + b for a, b in zip(left, values, strict=True)]
-        for y, whole in enumerate(left):
+        colours = dict(zip(STAGE_FOLDERS, SERIES, strict=True))
+        bars = ((stage.replace("_", " "), colours[stage], values) for stage, values in parts.items())
+        _stack(ax, [round.name for round in rounds], bars)
+        wholes = [sum(values) for values in zip(*parts.values(), strict=True)]
+        for y, whole in enumerate(wholes):
             total = f"{whole:,.0f}"
             ax.annotate(total, (whole, y), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=8)
-        ax.set_yticks(range(len(rounds)), [round.name for round in rounds])
         ax.set_ylim(max(len(rounds), 4) - 0.5, -0.5)
-        ax.set_xlim(0, max(left) * 1.16)
-        _bare(ax)
-        _legend(ax, 3)
+        ax.set_xlim(0, max(wholes) * 1.16)
 
     said = "; ".join(
         f"{round.name}: " + ", ".join(f"{stage.replace('_', ' ')} {values[i]:,.0f}" for stage, values in parts.items())
@@ -315,11 +307,17 @@ def _in_percent(ax: Axes) -> None:
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _bare(ax: Axes) -> None:
-    """Bars need neither an axis nor its frame."""
+def _stack(ax: Axes, rows: Sequence[str], parts: Iterable[tuple[str, str, Sequence[float]]]) -> None:
+    """A bar a row, made of its parts: name, colour, and a width for each row."""
+    left = [0.0] * len(rows)
+    for name, colour, widths in parts:
+        ax.barh(range(len(rows)), widths, left=left, color=colour, height=0.55, label=name)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    ax.set_yticks(range(len(rows)), rows)
     ax.xaxis.set_visible(False)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.tick_params(length=0)
+    _legend(ax, 3)
 
 
 def _legend(ax: Axes, columns: int) -> None:

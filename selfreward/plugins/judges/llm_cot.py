@@ -57,6 +57,10 @@ class LlmCot(ReviewJudge):
     name = "llm_cot"
     config: LlmCotConfig
 
+    @property
+    def replies(self) -> int:
+        return self.config.votes
+
     def review(self, asked: Sequence[Asked], rubric: Rubric, context: StageContext) -> Iterator[Judgement]:
         """One judgement per candidate; all reviews of all candidates are one call of the model."""
         c = self.config

@@ -49,6 +49,10 @@ class LlmExpected(ReviewJudge):
     name = "llm_expected"
     config: LlmExpectedConfig
 
+    @property
+    def replies(self) -> int:
+        return self.config.thoughts
+
     def review(self, asked: Sequence[Asked], rubric: Rubric, context: StageContext) -> Iterator[Judgement]:
         """One judgement per candidate, with a vote for each review, or a single one without reviews."""
         form = VerdictForm.of(rubric)

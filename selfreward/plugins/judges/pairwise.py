@@ -112,6 +112,11 @@ class Pairwise(AskingJudge):
     compares = True
     config: PairwiseConfig
 
+    @property
+    def replies(self) -> int:
+        """Each of a comparison's two orders counts for one of its answers; how many all others are is not known."""
+        return self.config.comparisons or 1
+
     def score(self, answered: Sequence[AnsweredPrompt], context: StageContext) -> Iterator[Judgement]:
         """One judgement per candidate, with a vote for each of its comparisons. All are one call of the model."""
         rubric = self.rubric(context)

@@ -24,6 +24,7 @@ from typing import ClassVar
 
 from selfreward import (
     AnsweredPrompt,
+    Asking,
     Candidate,
     Data,
     FileContext,
@@ -66,6 +67,14 @@ class AskingJudge(Judge):
     compares: ClassVar[bool]
     """Whether it asks about two answers at once."""
     config: ReviewConfig
+
+    @property
+    def replies(self) -> int:
+        """Replies that the model writes about one answer."""
+        return 1
+
+    def asks(self) -> Asking:
+        return Asking(self.config.rubric, self.replies, self.config.max_new_tokens)
 
     def files(self, context: FileContext) -> list[Path]:
         return [context.rubric_path(self.config.rubric)]

@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward import AnsweredPrompt, Candidate, Prompt, Rubric, UserError
+from selfreward import AnsweredPrompt, Asking, Candidate, Prompt, Rubric, UserError
+from selfreward.plugins.judges.implicit import Implicit, ImplicitConfig
+from selfreward.plugins.judges.length import Length, LengthConfig
 from selfreward.plugins.judges.llm_cot import LlmCot, LlmCotConfig
 from selfreward.plugins.judges.llm_expected import LlmExpected, LlmExpectedConfig
+from selfreward.plugins.judges.pairwise import Pairwise, PairwiseConfig
 from selfreward.plugins.judges.review import VerdictForm
+from selfreward.plugins.judges.reward_model import RewardModel, RewardModelConfig
 from selfreward.testing import RUBRIC, Rows, ScriptedContext, check_judge
 
 FORMS = [
@@ -135,3 +139,13 @@ def test_a_rubric_that_does_not_fit_is_refused_before_any_work(judge):
     [problem] = judge.problems(context(TWO_TURNS, ift=answered))
     assert "is for conversations of 2 user turns" in problem
     assert judge.problems(context(TWO_TURNS, ift=[*answered, AnsweredPrompt(TALK, [])])) == []
+
+
+def test_a_judge_says_how_it_asks_a_model():
+    assert LlmCot(LlmCotConfig(votes=5, max_new_tokens=9)).asks() == Asking(None, 5, 9)
+    assert LlmExpected(LlmExpectedConfig(thoughts=0, rubric="scalar")).asks() == Asking("scalar", 0, 256)
+    assert Pairwise(PairwiseConfig(comparisons=3)).asks() == Asking("pairwise", 3, 512)
+    numbers = RewardModel(RewardModelConfig()), Implicit(ImplicitConfig())
+    assert [judge.asks() for judge in (*numbers, Length(LengthConfig()))] == [None, None, None]
+    assert [judge.writes_verdicts for judge in (*numbers, LlmCot(LlmCotConfig()))] == [False, False, True]
+    assert numbers[1].models() == ("policy", "base")
