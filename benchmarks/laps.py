@@ -27,8 +27,8 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 from selfreward import Event, hookimpl
 from selfreward.core.cli import QUIET, run_config
-from selfreward.core.commands.run import run
 from selfreward.core.config.registry import registry
+from selfreward.core.runner import run
 
 for name, value in QUIET.items():
     os.environ.setdefault(name, value)

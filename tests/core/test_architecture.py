@@ -42,7 +42,7 @@ BUILT_IN = [
 ]
 REGISTERED = {plugin.target.partition(":")[0] for _, _, plugin in BUILT_IN}
 
-ROOMS = ("cli", "commands", "loop", "report", "run", "store", "config", "contracts", "text", "errors")
+ROOMS = ("cli", "commands", "runner", "loop", "report", "run", "store", "config", "contracts", "text", "errors")
 """The rooms of core: each may import those to its right, none to its left."""
 
 # ------------------------------------------------------------------------------------------------------------- imports

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from selfreward import Plugin, UserError
-from selfreward.core.cli import _split, main, run_config
+from selfreward.core.cli import main, run_config
+from selfreward.core.commands.run import _split
 from selfreward.core.config.kinds import HOOKS, KINDS
 from selfreward.core.config.registry import Registered, registry
 

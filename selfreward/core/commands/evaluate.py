@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from selfreward.core.commands.run import run
 from selfreward.core.config.registry import registry
 from selfreward.core.errors import UserError
 
@@ -20,11 +21,9 @@ def evaluate(arguments: Sequence[str]) -> None:
     Raises:
         UserError: no evaluator is named, or anything that a run would refuse.
     """
-    from selfreward.core.cli import run_hydra
-
     named = {argument.lstrip("+~").split("=")[0] for argument in arguments}
     if "evaluators" not in named and "experiment" not in named:
         known = ", ".join(registry().names("evaluators"))
         raise UserError(f"say what to measure: evaluators=[NAME,...] ({known})\nusage: {USAGE}")
     given = [] if "data" in named else ["data=none"]
-    run_hydra(["recipe=none", "iterations=0", *given, *arguments])
+    run(["recipe=none", "iterations=0", *given, *arguments])

@@ -1,4 +1,4 @@
-"""``--help`` and ``selfreward plugins``: what is installed, where it comes from, and every option."""
+"""``selfreward plugins``: what is installed, where it comes from, and every option."""
 
 from __future__ import annotations
 
@@ -7,46 +7,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from selfreward.core.config.kinds import HOOKS, KINDS, LIST_KINDS, MEMBER_KINDS
+from selfreward.core.config.kinds import HOOKS
 from selfreward.core.config.registry import Registry, did_you_mean, registry
 from selfreward.core.contracts.options import option_rows
 from selfreward.core.errors import UserError
 
-USAGE = """\
-selfreward: a language model improves itself by its own judgement (arXiv:2401.10020).
 
-  python -m selfreward [group=plugin] [option=value] ...       one run
-  python -m selfreward -m selector=best_worst,positive_only    a sweep
-  python -m selfreward plugins [GROUP]                         what is installed; with a group, every option
-  python -m selfreward show RUN [PROMPT_ID]                    a prompt's answers, votes and selection
-  python -m selfreward report RUN ...                          report.html of the run: figures, plots, samples
-  python -m selfreward compare RUN RUN ...                     figures side by side, mean ± 95 % over seeds
-  python -m selfreward [...] --cfg job                         the composed config
-  python -m selfreward --hydra-help                            Hydra's own flags
-"""
-
-
-def print_help() -> None:
-    """Usage, groups with their plugins, and the options of the run."""
-    from selfreward.core.config.resolve import EvaluationOptions, RunOptions, StoreOptions
-
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(USAGE, markup=False)
-    console.print("[bold]Groups[/]")
-    for kind in KINDS:
-        example = f"{kind}=[A,B]" if kind in LIST_KINDS else f"{kind}=NAME"
-        console.print(f"  {example:<26} {', '.join(registry().names(kind))}", markup=False)
-    for kind in MEMBER_KINDS:
-        members = f"members: {kind}"
-        console.print(f"  {members:<26} {', '.join(registry().names(kind))}", markup=False)
-    console.print("\n[bold]The run[/]")
-    for prefix, schema in (("", RunOptions), ("store.", StoreOptions), ("evaluation.", EvaluationOptions)):
-        for name, _, default, doc in option_rows(schema):
-            if name not in KINDS and name not in ("store", "evaluation", "judge"):
-                console.print(f"  {prefix + name + '=' + default:<42} {doc}", markup=False)
-
-
-def print_plugins(arguments: Sequence[str]) -> None:
+def plugins(arguments: Sequence[str]) -> None:
     """Print all groups with one line a plugin; with a group's name, that group with all options.
 
     Raises:

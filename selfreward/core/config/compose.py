@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from selfreward.core.config.kinds import KINDS, LIST_KINDS
@@ -27,16 +28,17 @@ from selfreward.core.config.resolve import (
     resolve,
 )
 from selfreward.core.config.search_path import search_folders
-from selfreward.core.errors import SelfRewardError, UserError
+from selfreward.core.errors import UserError
 
 CONFIG_MODULE = "selfreward.conf"
-LEDGER = "SELFREWARD_LEDGER"
-"""Names the file in which the jobs of a sweep, in whatever process, enter their folders when they end well."""
 PLACED = {"judge_engine": "engine"}
 """Groups that are chosen a second time elsewhere: ``judge_engine=server`` is ``engine@judge_engine=server``."""
 NAMED_SETS = ("experiment", "ablation")
 """Groups whose members are sets of choices, not plugins."""
-_LAUNCHERS = ("hydra._internal.core_plugins.", "hydra_plugins.")
+LAUNCHERS = ("hydra._internal.core_plugins.", "hydra_plugins.")
+"""Where launchers and sweepers come from that may be named: Hydra's own, which stay in this process, and plugins."""
+Composer = Callable[[Sequence[str]], DictConfig]
+"""Composes the overrides and a few more, with Hydra's own part."""
 _LOGGING = ("StreamHandler", "FileHandler", "NullHandler", "Formatter", "handlers.RotatingFileHandler")
 
 
@@ -79,8 +81,32 @@ def _is_group(key: str) -> bool:
     return key in KINDS or key in NAMED_SETS or "/" in key
 
 
-def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> None:
-    """Everything that can be known before Hydra acts on the config.
+@dataclass(frozen=True)
+class Composed:
+    """What Hydra made of the overrides, the partner among them."""
+
+    config: DictConfig
+    """With Hydra's own part under ``hydra``."""
+    loader: ConfigLoader | None = None
+    partner: tuple[str, ...] = ()
+    """The override that was added, if one was."""
+    brought: str = ""
+    """The line that says so."""
+
+    def resolved(self) -> RunConfig:
+        """The checked config.
+
+        Raises:
+            UserError: every problem at once.
+        """
+        choices = self.config.hydra.runtime.choices
+        sets = {group: str(choices.get(group) or "") for group in NAMED_SETS}
+        task = OmegaConf.masked_copy(self.config, [str(key) for key in self.config if key != "hydra"])
+        return resolve(task, self.brought, **sets)
+
+
+def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> tuple[Composed, RunConfig]:
+    """Everything that can be known before Hydra acts on the config; of a sweep, what its jobs have in common.
 
     Raises:
         UserError: all problems at once.
@@ -92,21 +118,19 @@ def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = Non
     swept = {o.input_line for o in parsed if multirun and o.is_sweep_override()}
     rest = [str(o.input_line) for o in parsed if o.input_line not in unknown and o.input_line not in swept]
     try:
-        compose_run(rest, config_dir, [o for o in parsed if o.input_line in swept and _is_group(o.key_or_group)])
+        composed = _compose(
+            rest, config_dir, [o for o in parsed if o.input_line in swept and _is_group(o.key_or_group)]
+        )
+        checked = composed.resolved()
     except UserError as problem:
         problems += problem.problems
     if problems:
         raise UserError(problems)
+    return composed, checked
 
 
-def _parse(overrides: Sequence[str], config_dir: str | None) -> tuple[list[Override], dict[str | None, str]]:
-    """The overrides, and what is wrong with those that name something unknown."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return parsed, {o.input_line: problem for o in parsed for problem in _unknown_choices(o, config_dir)}
-
-
-def bring(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
-    """The partner's override, for who only looks at the config (which may be wrong in other ways).
+def look(overrides: Sequence[str], config_dir: str | None = None) -> Composed:
+    """The config for who only looks at it; it may be wrong in other ways.
 
     Raises:
         UserError: something unknown is named.
@@ -114,9 +138,13 @@ def bring(overrides: Sequence[str], config_dir: str | None = None) -> list[str]:
     _, unknown = _parse(overrides, config_dir)
     if unknown:
         raise UserError(unknown.values())
-    with _composer(overrides, config_dir) as compose:
-        partner, _ = _partner(compose([]).hydra, overrides)
-    return [partner] if partner else []
+    return _compose(overrides, config_dir, harmless=False)
+
+
+def _parse(overrides: Sequence[str], config_dir: str | None) -> tuple[list[Override], dict[str | None, str]]:
+    """The overrides, and what is wrong with those that name something unknown."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return parsed, {o.input_line: problem for o in parsed for problem in _unknown_choices(o, config_dir)}
 
 
 def _unknown_choices(override: Override, config_dir: str | None) -> Iterator[str]:
@@ -159,73 +187,58 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def compose_run(overrides: Sequence[str], config_dir: str | None = None, swept: Sequence[Override] = ()) -> RunConfig:
-    """Compose and resolve one run; what each ``swept`` group would bring is looked at for code, too."""
+def compose_run(overrides: Sequence[str]) -> RunConfig:
+    """Compose and check one run.
+
+    Raises:
+        UserError: every problem at once.
+    """
+    return _compose(overrides).resolved()
+
+
+def _compose(
+    overrides: Sequence[str], config_dir: str | None = None, swept: Sequence[Override] = (), harmless: bool = True
+) -> Composed:
+    """Compose once, and again where a partner comes along; what each swept group would bring is looked at, too."""
+    from hydra.core.global_hydra import GlobalHydra
+
     with _composer(overrides, config_dir) as compose:
         for more in (f"{o.get_key_element()}={name}" for o in swept for name in o.sweep_string_iterator()):
             if problems := list(_hydra_problems(compose([more]).hydra)):
                 raise UserError([f"{more}: {p}" for p in problems])
-        return _resolve(compose([]), overrides, compose)
+        composed = settle(compose([]), overrides, compose, harmless)
+        return replace(composed, loader=GlobalHydra.instance().config_loader())
+
+
+def settle(composed: DictConfig, overrides: Sequence[str], compose: Composer, harmless: bool = True) -> Composed:
+    """Look for code that would be called, and bring the partner.
+
+    Raises:
+        UserError: Hydra's part of the config names code.
+    """
+    if harmless and (problems := list(_hydra_problems(composed.hydra))):
+        raise UserError(problems)
+    partner, brought = _partner(composed.hydra, overrides)
+    if not partner:
+        return Composed(composed)
+    return Composed(compose([partner]), partner=(partner,), brought=brought)
 
 
 @contextmanager
-def _composer(overrides: Sequence[str], config_dir: str | None) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
+def _composer(overrides: Sequence[str], config_dir: str | None) -> Iterator[Composer]:
     """A function that composes the overrides and a few more, with Hydra's own part."""
     from hydra import compose, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
 
     register_schemas()
     GlobalHydra.instance().clear()
-    folders = [*registry().conf_folders, Path(config_dir).resolve()] if config_dir else []
+    folders = [Path(config_dir).resolve(), *registry().conf_folders] if config_dir else []  # as hydra.main has them
     path = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"] if folders else []
     with initialize_config_module(version_base="1.3", config_module=CONFIG_MODULE):
         try:
             yield lambda more: compose("config", overrides=[*overrides, *more, *path], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as problem:
             raise UserError(explain(problem)) from problem
-
-
-def job(config: DictConfig) -> None:
-    """The Hydra task: one run."""
-    from hydra import compose
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from selfreward.core.commands.run import run
-
-    hydra_config = HydraConfig.get()
-    overrides = list(hydra_config.overrides.task)
-    with open_dict(config):
-        config.hydra = hydra_config
-    try:
-        folder = run(_resolve(config, overrides, lambda more: compose("config", overrides=[*overrides, *more])))
-        ledger = os.environ.get(LEDGER)
-        if ledger and (folder / "metrics.json").exists():  # not so after a dry run
-            with open(ledger, "a", encoding="utf-8") as lines:
-                lines.write(f"{folder}\n")
-    except SelfRewardError as problem:
-        if not str(hydra_config.launcher._target_).startswith(_LAUNCHERS[0]):
-            raise  # another process: its list is not ours
-        if hydra_config.mode is not RunMode.RUN:
-            problem = type(problem)(f"{' '.join(overrides)}: {problem}")
-        failures.append(problem)  # raised again outside Hydra, which would print a message of its own beside ours
-
-
-failures: list[SelfRewardError] = []
-"""How the jobs that ended badly did."""
-
-
-def _resolve(composed: DictConfig, overrides: Sequence[str], recompose: Any) -> RunConfig:
-    """Bring the partner, then check everything."""
-    hydra_config = composed.hydra
-    problems = list(_hydra_problems(hydra_config))
-    if problems:
-        raise UserError(problems)
-    sets = {group: str(hydra_config.runtime.choices.get(group) or "") for group in NAMED_SETS}
-    partner, brought = _partner(hydra_config, overrides)
-    if partner:
-        composed = recompose([partner])
-    return resolve(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]), brought, **sets)
 
 
 def _partner(hydra_config: DictConfig, overrides: Sequence[str]) -> tuple[str | None, str]:
@@ -252,7 +265,7 @@ def _hydra_problems(hydra_config: DictConfig) -> Iterator[str]:
     assert isinstance(plain, dict)
     for part in ("launcher", "sweeper"):
         target = (plain.get(part) or {}).pop("_target_", None)
-        if target and not str(target).startswith(_LAUNCHERS):
+        if target and not str(target).startswith(LAUNCHERS):
             yield f"hydra.{part}._target_={target}: only installed Hydra launchers and sweepers may be named"
     if plain.get("callbacks"):
         yield "hydra.callbacks: callbacks run code named by a config; use a lifecycle plugin instead"

@@ -8,11 +8,11 @@ came in (a ``++`` override slips past Hydra's own check), and are reported toget
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,9 +25,6 @@ from selfreward.core.contracts.plugin import Plugin
 from selfreward.core.contracts.records import row_types
 from selfreward.core.contracts.rounds import STAGES, Choice, RoundConfig
 from selfreward.core.errors import UserError
-
-if TYPE_CHECKING:
-    from hydra.core.config_store import ConfigStore
 
 CALL_KEYS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -148,35 +145,80 @@ def register_schemas(found: Registry | None = None) -> None:
     from hydra.core.config_store import ConfigStore
 
     found = found or registry()
-    config_store = ConfigStore.instance()
-    config_store.store(group="schema", name="run", node=_untyped(RunOptions), provider="selfreward")
+    store = ConfigStore.instance().store
     for kind in KINDS:
         for name, providers in found.kinds[kind].items():
-            _register(config_store, kind, name, providers[0])
+            _register(store, found, kind, name, providers[0])
     OmegaConf.register_new_resolver(
         "selfreward_searchpath", lambda: [f"file://{folder}" for folder in found.conf_folders], replace=True
     )
-
-
-def _register(config_store: ConfigStore, kind: str, name: str, provider: Registered) -> None:
-    config = provider.plugin.config
-    if _stored.get((kind, name)) is config:
+    if "run" in _stored:
         return
-    _stored[kind, name] = config
-    node = {"name": name} | _untyped(config)
-    config_store.store(group=f"schema/{kind}", name=name, node=node, provider=provider.package)
+    _stored["run"] = RunOptions
+    store(group="schema", name="run", node=_untyped(RunOptions, found), provider="selfreward")
+    for folder in search_folders():
+        for path in sorted(folder.glob("tuned/*.yaml")):
+            for group, name, node in _tuned(path):
+                store(group=f"tuned/{group}", name=name, node=node, provider=str(folder))
+
+
+def _register(store: Callable[..., None], found: Registry, kind: str, name: str, provider: Registered) -> None:
+    config = provider.plugin.config
+    if _stored.get(f"{kind}={name}") is config:
+        return
+    _stored[f"{kind}={name}"] = config
+    node = {"name": name} | _untyped(config, found)
+    store(group=f"schema/{kind}", name=name, node=node, provider=provider.package)
     # a YAML of that name says more than the bare options
     if not any((folder / kind / f"{name}.yaml").is_file() for folder in search_folders()):
         package = f"{kind}.{name}" if kind in LIST_KINDS else None
-        config_store.store(group=kind, name=name, node=node, package=package, provider=provider.package)
+        store(group=kind, name=name, node=node, package=package, provider=provider.package)
 
 
-_stored: dict[tuple[str, str], type] = {}
+_stored: dict[str, type] = {}
 """What is in Hydra's ConfigStore already: one process composes more than once."""
 
 
-def _untyped(config: type) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)  # type: ignore[return-value]
+def _tuned(path: Path) -> Iterator[tuple[str, str, DictConfig]]:
+    """(group, name, values) of each part of ``tuned/<model>.yaml``; config.yaml picks them by these names."""
+    for group, plugins in OmegaConf.load(path).items():
+        if group == "run":
+            yield "run", path.stem, plugins
+        else:
+            yield from ((str(group), f"{path.stem}-{name}", values) for name, values in plugins.items())
+
+
+def _untyped(config: type, found: Registry) -> dict[str, Any]:
+    """The defaults of a dataclass of options; ``???`` for one that has none, which Hydra then asks for."""
+    values = {}
+    for each in dataclasses.fields(config):
+        default = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
+        values[each.name] = "???" if default is dataclasses.MISSING else _plain(default, found)
+    return values
+
+
+def _plain(value: Any, found: Registry) -> Any:
+    if dataclasses.is_dataclass(value):
+        values = {each.name: _plain(getattr(value, each.name), found) for each in dataclasses.fields(value)}
+        return _whole_round(values, found) if isinstance(value, RoundConfig) else values
+    if isinstance(value, Mapping):
+        return {key: _plain(each, found) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, found) for each in value]
+    return value.name if isinstance(value, Enum) else value
+
+
+def _whole_round(values: dict[str, Any], found: Registry) -> dict[str, Any]:
+    """A round with every option of its stages, so that each can be overridden by name."""
+
+    def whole(kind: str, node: Any) -> Any:
+        if isinstance(node, str):
+            return {"name": node}
+        providers = found.kinds[kind].get((node or {}).get("name", ""))
+        return {"name": node["name"]} | _untyped(providers[0].plugin.config, found) | node if providers else node
+
+    filters = {name: whole("pair_filters", node) for name, node in values["pair_filters"].items()}
+    return values | {kind: whole(kind, values[kind]) for kind in STAGES} | {"pair_filters": filters}
 
 
 def resolve(composed: DictConfig, brought: str = "", experiment: str = "", ablation: str = "") -> RunConfig:

@@ -52,7 +52,8 @@ class Choice:
 class RoundConfig:
     """A round of a recipe, as configured under ``recipe.<round>.<stage>``: ``{name: plugin, option: value}`` each.
 
-    Compose it in the recipe's YAML from ``/schema/<kind>/<name>@<round>.<stage>``, never from the top-level groups.
+    Options that a recipe does not name have their plugin's defaults. A stage given by its name alone has none in the
+    config, so that another plugin may be named in its place.
     """
 
     prompt_generator: Any = None

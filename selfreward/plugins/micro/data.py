@@ -52,7 +52,6 @@ class MicroData(Data):
         return [*(Path(str(module.__file__)) for module in (world, seeds)), Rubric.file(self.config.rubric.value)]
 
     def split(self, name: str, seed: int) -> Sequence[AnsweredPrompt]:
-        """The rows of a split; empty for one that this data does not have."""
         sizes = self.config
         makers: dict[str, Callable[[], list[AnsweredPrompt]]] = {
             "ift": lambda: [_answered(x, "ift") for x in seeds.ift(seed, sizes.ift)],

@@ -22,5 +22,4 @@ class MicroModel(Model):
     config: MicroModelConfig
 
     def path(self) -> str:
-        """The folder in the package."""
         return str(Path(__file__).with_name("m0"))

@@ -14,10 +14,9 @@ class NoRoundsConfig:
 
 
 class NoRounds(Recipe):
-    """Yields nothing."""
+    """No rounds, whatever ``iterations`` says."""
 
     config: NoRoundsConfig
 
     def rounds(self, loop: Round, iterations: int, data: Data) -> Iterator[Round]:
-        """No rounds, whatever ``iterations`` says."""
         return iter(())

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from selfreward import Data, Recipe, Round, RoundConfig, UserError, option
 
 
-def _human(split: str, selector: str, optimizer: str) -> RoundConfig:
+def _human(split: str, selector: str, **optimizer: str) -> RoundConfig:
     """A round whose prompts, answers and ranks come from people."""
     return RoundConfig(
         prompt_generator={"name": "dataset", "split": split},
         sampler={"name": "human", "split": split},
         judge={"name": "human_rank"},
         selector={"name": selector},
-        optimizer={"name": optimizer},
+        optimizer=optimizer,
     )
 
 
@@ -35,7 +35,7 @@ def _fresh() -> RoundConfig:
     return RoundConfig(
         prompt_generator={"name": "dataset", "split": "ift", "n": 256},
         sampler={"name": "nucleus"},
-        judge={"name": "llm_cot"},
+        judge="llm_cot",
         selector={"name": "all_pairs"},
         optimizer={"name": "reward_model", "init_from": "sft"},
     )
@@ -47,9 +47,11 @@ class RlhfConfig:
 
     repeats: int = option(1, ge=1)
     """How often reward model and policy are trained: 1 = classic RLHF, more = iterated online RLHF."""
-    sft: RoundConfig = field(default_factory=lambda: _human("ift", "demonstrations", "sft"))
+    sft: RoundConfig = field(default_factory=lambda: _human("ift", "demonstrations", name="sft"))
     """Supervised fine-tuning on demonstrations; makes ``sft``."""
-    reward: RoundConfig = field(default_factory=lambda: _human("ranked", "all_pairs", "reward_model"))
+    reward: RoundConfig = field(
+        default_factory=lambda: _human("ranked", "all_pairs", name="reward_model", init_from="sft")
+    )
     """The first reward model, on human comparisons; makes ``R1``."""
     fresh: RoundConfig = field(default_factory=_fresh)
     """The later ones: answers of the newest policy, compared by ``recipe.fresh.judge``; makes ``R2``, ``R3``, ..."""

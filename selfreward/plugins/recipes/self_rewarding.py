@@ -54,7 +54,7 @@ def _ranked_round() -> RoundConfig:
     return RoundConfig(
         prompt_generator={"name": "dataset", "split": "ranked"},
         sampler={"name": "human", "split": "ranked"},
-        judge={"name": "llm_cot", "model": "sft"},
+        judge={"name": "llm_cot", "model": "sft", "votes": 8},
         selector={"name": "agreement"},
         optimizer={"name": "sft", "init_from": "M0"},
         pair_filters={"score_balance": {"name": "score_balance"}},

@@ -15,7 +15,7 @@ from scipy import stats
 from selfreward.core.cli import main, run_config
 from selfreward.core.commands import compare as comparing
 from selfreward.core.commands.compare import bootstrap, interval, labels
-from selfreward.core.commands.run import run
+from selfreward.core.runner import run
 
 
 def write_run(folder, config, values):

@@ -28,7 +28,13 @@ MUST_BE_GIVEN = {
     **{("evaluators", name): [f"evaluators.{name}.path=some.json"] for name in NEED_A_PATH["evaluators"]},
 }
 """What has no default, since nobody can guess it."""
-TUNED = sorted(CONF.glob("tuned/*/*.yaml"))
+TUNED = [
+    (path.stem, group, plugin, values)
+    for path in sorted(CONF.glob("tuned/*.yaml"))
+    for group, plugins in yaml.safe_load(path.read_text("utf-8")).items()
+    for plugin, values in ([("", plugins)] if group == "run" else plugins.items())
+]
+"""(model, group, plugin, values)"""
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 
@@ -113,19 +119,16 @@ def test_every_ablation_changes_the_run(name):
     assert not changed.brought  # both stages are named, so nothing is left to a partner
 
 
-@pytest.mark.parametrize("path", TUNED, ids=stem)
-def test_every_tuned_file_is_reached_and_its_values_arrive(path):
-    kind, values = path.parent.name, flat(yaml.safe_load(path.read_text("utf-8")))
-    model, _, plugin = path.stem.partition("-")
+@pytest.mark.parametrize(("model", "kind", "plugin", "values"), TUNED, ids=["-".join(each[:3]) for each in TUNED])
+def test_all_tuned_values_arrive(model, kind, plugin, values):
     assert model in registry().names("model")
     if kind == "run":
-        assert not plugin
         composed = run_config([f"model={model}"]).options
     else:
         assert plugin in registry().names(kind)
         composed = run_config([f"model={model}", f"{kind}={plugin}"]).choices[kind].config
     assert values
-    for name, value in values.items():
+    for name, value in flat(values).items():
         assert option(composed, name) == value, name
 
 
@@ -175,7 +178,7 @@ def test_the_command_line_beats_the_experiment_which_beats_the_tuned_values():
         run = run_config(list(overrides))
         return run.choices["prompt_generator"].config.n, run.choices["sampler"].config.max_new_tokens
 
-    tuned = yaml.safe_load((CONF / "tuned/prompt_generator/micro-self_instruct.yaml").read_text())["n"]
+    tuned = yaml.safe_load((CONF / "tuned/micro.yaml").read_text())["prompt_generator"]["self_instruct"]["n"]
     fast = yaml.safe_load((CONF / "experiment/micro_fast.yaml").read_text())["prompt_generator"]["n"]
     longest = sizes()[1]
     assert len({tuned, fast, 7}) == 3
@@ -263,7 +266,7 @@ def test_options_reach_the_partner_that_was_brought():
 
 
 def test_the_partner_has_its_own_tuned_values():
-    tuned = yaml.safe_load((CONF / "tuned/optimizer/micro-sft.yaml").read_text())
+    tuned = yaml.safe_load((CONF / "tuned/micro.yaml").read_text())["optimizer"]["sft"]
     config = run_config(["selector=positive_only"]).choices["optimizer"].config
     assert {name: getattr(config, name) for name in tuned} == tuned
 

@@ -15,8 +15,8 @@ import pytest
 
 from selfreward import UserError, build_report
 from selfreward.core.cli import main, run_config
-from selfreward.core.commands.run import run
 from selfreward.core.run.run import Run
+from selfreward.core.runner import run
 
 ONLINE = [
     "data.ift=12", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",

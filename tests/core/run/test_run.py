@@ -11,8 +11,8 @@ import pytest
 
 from selfreward import Finding, Judge, Judgement, Monitor, Plugin, Severity, StageError, UserError
 from selfreward.core.cli import main, run_config
-from selfreward.core.commands.run import run
 from selfreward.core.config.registry import Registered, registry
+from selfreward.core.runner import run
 
 SMALL = [
     "data.ift=12", "data.eft=4", "data.tasks=4", "data.evaluation=4", "data.judge_evaluation=2", "iterations=1",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from selfreward import Candidate, Event, Finding, Judgement, Metric, Prompt, Severity, StageError
 from selfreward.core.cli import run_config
-from selfreward.core.commands.run import run
+from selfreward.core.runner import run
 from selfreward.plugins.monitors.health import GATES, Health, HealthConfig, advice
 
 COMPOSED = run_config([]).composed

@@ -1,4 +1,4 @@
-"""The paper's recipe: which rounds, from which model, on which sets; and its YAML."""
+"""The paper's recipe: which rounds, from which model, on which sets; and how it composes."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_configs_do_not_share_their_rounds() -> None:
 
 @pytest.fixture
 def composed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, Any]]]:
-    """``composed(*overrides)``: the YAML as Hydra composes it from the built-in plugins' schemas."""
+    """``composed(*overrides)``: the recipe as Hydra composes it from the built-in plugins' schemas."""
     monkeypatch.setattr(ConfigStore.instance(), "repo", dict(ConfigStore.instance().repo))
     found = collect([point for point in entry_points(group="selfreward") if point.dist.name == "selfreward"], {})
     assert found.broken == {}
@@ -105,7 +105,7 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str
         yield lambda *overrides: OmegaConf.to_container(compose("recipe/self_rewarding", list(overrides)).recipe)
 
 
-def test_the_yaml_composes_whole_rounds(composed: Callable[..., dict[str, Any]]) -> None:
+def test_it_composes_whole_rounds(composed: Callable[..., dict[str, Any]]) -> None:
     recipe = composed()
     assert recipe["name"] == "self_rewarding"
     assert recipe["eft"]["source"] == "file"
@@ -115,7 +115,7 @@ def test_the_yaml_composes_whole_rounds(composed: Callable[..., dict[str, Any]])
             chosen = getattr(getattr(defaults, name), stage)
             assert {k for k in chosen if k != "score_balance"} <= recipe[name][stage].keys()
             same = {k: v for k, v in chosen.items() if isinstance(v, str)}
-            assert same.items() <= recipe[name][stage].items()  # the YAML and the dataclass say the same
+            assert same.items() <= recipe[name][stage].items()
         assert {"lr", "epochs"} <= recipe[name]["optimizer"].keys()  # every option is there to be overridden
     assert recipe["ift"].keys() == vars(defaults.ift).keys()
 
