@@ -25,8 +25,8 @@ from selfreward.core.report.figures import figure_groups
 from selfreward.core.report.run_command import command
 from selfreward.core.report.run_folder import STAGES, RoundFolder, RunFolder, read_run
 from selfreward.core.run.progress import Screen
-from selfreward.core.run.stages import judged_shards
 from selfreward.core.store.artifacts import Artifact, Key
+from selfreward.core.store.tables import judged_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,9 +16,9 @@ from selfreward.core.errors import SelfRewardError, StageError
 from selfreward.core.run.context import Context, EngineRoom, MeasuringContext, drain_counters
 from selfreward.core.run.isolation import Needs
 from selfreward.core.run.progress import Bar, Stopwatch
-from selfreward.core.run.stages import shards_of
 from selfreward.core.run.step import Step
 from selfreward.core.store.artifacts import Artifact, Key
+from selfreward.core.store.tables import shards_of
 
 if TYPE_CHECKING:
     from selfreward.core.run.run import Run

@@ -12,7 +12,7 @@ from selfreward.core.contracts.records import digest
 from selfreward.core.contracts.rounds import Choice, Round
 from selfreward.core.errors import SelfRewardError, UserError
 from selfreward.core.run.disk import folder_problems, space_problems
-from selfreward.core.store.artifacts import file_digest
+from selfreward.core.store.digests import file_digest
 
 if TYPE_CHECKING:
     from selfreward.core.run.run import Run

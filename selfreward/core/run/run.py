@@ -33,7 +33,9 @@ from selfreward.core.run.preflight import base_model, preflight
 from selfreward.core.run.progress import Screen
 from selfreward.core.run.stages import KeyedStage, Propose, Sample, Score, Select, Update
 from selfreward.core.run.summary import print_summary, round_metrics
-from selfreward.core.store.artifacts import Artifact, Store, file_digest
+from selfreward.core.store.artifacts import Artifact, Store
+from selfreward.core.store.digests import file_digest
+from selfreward.core.store.source import source_digest
 
 FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
            "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
@@ -172,7 +174,7 @@ class Run:
         exact = self.options.store.match is Match.exact
         return {
             "name": choice.name,
-            "source": choice.plugin.source_digest(),
+            "source": source_digest(choice.plugin.target),
             "options": options if exact else without_execution(choice.config, options),
             "files": [file_digest(Path(path)) for path in files],
             **(
@@ -186,7 +188,7 @@ class Run:
         choice = self.choices["data"]
         options = {k: v for k, v in plain(choice.config).items() if not k.endswith("path")}
         files = [file_digest(Path(path)) for path in self.data.files()]
-        return digest(choice.name, choice.plugin.source_digest(), options, files)
+        return digest(choice.name, source_digest(choice.plugin.target), options, files)
 
     def training_identity(self) -> dict[str, Any]:
         """Model settings that change what training makes."""

@@ -35,6 +35,7 @@ from selfreward.core.run.sieve import Sieve
 from selfreward.core.run.step import Step
 from selfreward.core.store.artifacts import Artifact, Key
 from selfreward.core.store.aside import Aside
+from selfreward.core.store.tables import answered_shards, judged_shards, shards_of
 
 if TYPE_CHECKING:
     from selfreward.core.run.run import Run
@@ -501,33 +502,6 @@ def together() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
-
-
-def shards_of(artifact: Artifact, record: type[Any]) -> Iterator[list[Any]]:
-    """The table, one shard at a time."""
-    for index in artifact.indices():
-        yield list(artifact.rows(record, index))
-
-
-def answered_shards(prompts: Artifact, candidates: Artifact) -> Iterator[list[AnsweredPrompt]]:
-    """Prompts with their candidates, one shard at a time. A prompt whose candidates were all dropped has none."""
-    for asked, answers in zip(shards_of(prompts, Prompt), shards_of(candidates, Candidate), strict=True):
-        groups: dict[str, list[Candidate]] = {prompt.prompt_id: [] for prompt in asked}
-        for answer in answers:
-            groups[answer.prompt_id].append(answer)
-        yield [AnsweredPrompt(prompt, groups[prompt.prompt_id]) for prompt in asked]
-
-
-def judged_shards(
-    prompts: Artifact, candidates: Artifact | None, judgements: Artifact | None
-) -> Iterator[list[JudgedPrompt]]:
-    """Prompts with their candidates and judgements, where there are any, one shard at a time."""
-    if candidates is None or judgements is None:
-        yield from ([JudgedPrompt(prompt, [], []) for prompt in shard] for shard in shards_of(prompts, Prompt))
-        return
-    for groups, verdicts in zip(answered_shards(prompts, candidates), shards_of(judgements, Judgement), strict=True):
-        of = {verdict.candidate_id: verdict for verdict in verdicts}
-        yield [JudgedPrompt(g.prompt, g.candidates, [of[c.candidate_id] for c in g.candidates]) for g in groups]
 
 
 def count_verdicts(rows: Iterable[Judgement], context: Context) -> None:

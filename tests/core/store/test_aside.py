@@ -10,9 +10,9 @@ import pytest
 
 from selfreward.core.contracts.records import Prompt
 from selfreward.core.errors import StageError
-from selfreward.core.run.stages import shards_of
 from selfreward.core.store.artifacts import Artifact, Key, Store
 from selfreward.core.store.aside import Aside
+from selfreward.core.store.tables import shards_of
 
 
 @pytest.fixture
