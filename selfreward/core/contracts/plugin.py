@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
-import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from selfreward.core.contracts.records import digest
 from selfreward.core.errors import UserError
 
 
@@ -55,26 +51,3 @@ class Plugin:
         if self.check:
             self.check(loaded)
         return loaded
-
-    def source_digest(self) -> str:
-        """Digest of the source of its module and of what that imports from the same package folder.
-
-        Editing a plugin, or the module it shares with its neighbours, makes new keys in the store.
-        """
-        sources: dict[str, str] = {}
-        _collect_sources(self.target.partition(":")[0], sources)
-        return digest(sources)
-
-
-def _collect_sources(name: str, sources: dict[str, str]) -> None:
-    module = importlib.import_module(name)
-    sources[name] = inspect.getsource(module)
-    for node in ast.walk(ast.parse(sources[name])):
-        if isinstance(node, ast.ImportFrom) and module.__package__:
-            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
-            # "from package import module" names a neighbour as well as "from package.module import name"
-            names = [f"{origin}.{alias.name}" for alias in node.names] if origin == module.__package__ else [origin]
-            for neighbour in names:
-                inside = neighbour.startswith(module.__package__ + ".") and neighbour not in sources
-                if inside and importlib.util.find_spec(neighbour):
-                    _collect_sources(neighbour, sources)

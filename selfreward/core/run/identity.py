@@ -12,7 +12,8 @@ from selfreward.core.contracts.records import digest
 from selfreward.core.contracts.rounds import Choice
 from selfreward.core.contracts.stages import Stage
 from selfreward.core.run.context import Files
-from selfreward.core.store.artifacts import file_digest
+from selfreward.core.store.digests import file_digest
+from selfreward.core.store.source import source_digest
 
 
 class Identity:
@@ -29,7 +30,7 @@ class Identity:
         members = {name: self.of(member) for name, member in choice.members.items()}
         return {
             "name": choice.name,
-            "source": choice.plugin.source_digest(),
+            "source": source_digest(choice.plugin.target),
             "options": options if self._exact else without_execution(choice.config, options),
             "files": [file_digest(Path(path)) for path in files],
             **({"members": members} if members else {}),
@@ -41,7 +42,7 @@ class Identity:
         choice = self._config.choices["data"]
         options = {name: value for name, value in plain(choice.config).items() if not name.endswith("path")}
         files = [file_digest(Path(path)) for path in self._files.data.files()]
-        return digest(choice.name, choice.plugin.source_digest(), options, files)
+        return digest(choice.name, source_digest(choice.plugin.target), options, files)
 
     @property
     def training(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from selfreward.core.contracts.model import Model, ModelRef
 from selfreward.core.contracts.records import digest
 from selfreward.core.contracts.rounds import Choice, Round
 from selfreward.core.errors import UserError
-from selfreward.core.store.artifacts import file_digest
+from selfreward.core.store.digests import file_digest
 
 READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 """Files of a checkpoint that say what it is: its content is theirs."""

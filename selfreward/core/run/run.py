@@ -32,6 +32,7 @@ from selfreward.core.run.stages.update import Update
 from selfreward.core.run.step import Steps
 from selfreward.core.run.summary import print_summary, round_metrics
 from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact, Store
+from selfreward.core.store.digests import remember_in
 
 REFUSED_SHOWN = 5
 """Rows of the data that cannot be used, as far as the start of a run shows them."""
@@ -56,6 +57,7 @@ class Run:
         files = Files(choices["data"].build(), choices["model"].config)
         engines = Engines(choices["engine"], options.judge_engine)
         store, log = Store(Path(options.store.path)), RoundLog(engines.main)
+        remember_in(store.path / "digests")
         return Resources(
             options,
             files,

@@ -8,28 +8,27 @@ What was reused is verified: a file that does not match its checksum is refused 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from selfreward.core.contracts.records import Record, TrainingRow, digest, row_type_of
 from selfreward.core.errors import StageError
-
-if TYPE_CHECKING:
-    from selfreward.core.store.aside import Aside
+from selfreward.core.store.digests import verified_digest
 
 STAGE_FOLDERS = {"prompts": "1-prompts", "candidates": "2-candidates", "judgements": "3-judgements",
                  "training_set": "4-training_set", "model": "5-model"}  # fmt: skip
 """Stage -> the name under which a round's folder links to its artifact."""
 
-FORMAT = 1
-"""Version of the store's layout; part of every key."""
+FORMAT = 2
+"""Version of the store's layout and of what keys are made of; part of every key. 2: all code that makes the rows."""
 
 R = TypeVar("R", bound=Record)
 
@@ -60,6 +59,19 @@ class Shard:
     """Reason -> texts of the first rows that the filters dropped for it, shortened; see :class:`Sieve`."""
 
 
+class Writer(Protocol):
+    """Who is writing a table while it is read; see :class:`selfreward.core.store.aside.Aside`."""
+
+    def grown(self) -> None:
+        """Take note that a shard was added."""
+
+    def indices(self) -> Iterator[int]:
+        """The numbers of the shards, each when it is there."""
+
+    def join(self) -> None:
+        """Wait until the table is complete."""
+
+
 class Artifact:
     """One stage's result: a table in Parquet shards, or the files of a checkpoint."""
 
@@ -70,7 +82,7 @@ class Artifact:
         """Whether it was complete before this process came."""
         self.expected: int | None = None
         """Rows it will have at most, where nothing was worked on (``dry_run``)."""
-        self.aside: Aside | None = None
+        self.aside: Writer | None = None
         """The thread that is writing the table, while there is one."""
         self._shards: list[Shard] | None = None
 
@@ -78,9 +90,6 @@ class Artifact:
     def at(cls, folder: Path) -> Artifact:
         """A finished artifact of which no more than the folder is known, as a run's folder links to it."""
         return cls(folder, Key("", {}))
-
-    def __repr__(self) -> str:
-        return f"Artifact({self.folder})"
 
     # ------------------------------------------------------------------ state
 
@@ -155,7 +164,7 @@ class Artifact:
 
     def _is_whole(self, shard: Shard) -> bool:
         path = self.folder / shard.file
-        return path.is_file() and file_digest(path) == shard.sha256
+        return path.is_file() and verified_digest(path) == shard.sha256
 
     def _journalled(self) -> list[Shard]:
         """Shards of the journal whose files are whole; what follows the first that is not is work to do again."""
@@ -212,7 +221,7 @@ class Artifact:
         pq.write_table(record.table(rows), temporary, compression="zstd")
         _sync(temporary)
         os.replace(temporary, self.folder / name)
-        shard = Shard(name, file_digest(self.folder / name), len(rows), dict(figures), dict(examples or {}))
+        shard = Shard(name, verified_digest(self.folder / name), len(rows), dict(figures), dict(examples or {}))
         with (self.folder / "journal.jsonl").open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(vars(shard)) + "\n")
             journal.flush()
@@ -235,16 +244,13 @@ class Artifact:
     def _tidy(self) -> None:
         """Remove what only unfinished work needs."""
         (self.folder / "journal.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(self._building, ignore_errors=True)
-
-    @property
-    def _building(self) -> Path:
-        return self.folder.with_name(self.folder.name + ".partial")
+        shutil.rmtree(self.building[0].parent, ignore_errors=True)
 
     @property
     def building(self) -> tuple[Path, Path]:
         """Where an unfinished checkpoint is written, and the trainer's own folder."""
-        return self._building / "out", self._building / "work"
+        unfinished = self.folder.with_name(self.folder.name + ".partial")
+        return unfinished / "out", unfinished / "work"
 
     def _finish(
         self, files: list[dict[str, Any]], figures: Mapping[str, float], execution: Mapping[str, Any] | None
@@ -275,7 +281,7 @@ class Artifact:
             _sync(out / name)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(out, self.folder)
-        files = [vars(Shard(name, file_digest(self.folder / name), 0)) for name in names]
+        files = [vars(Shard(name, verified_digest(self.folder / name), 0)) for name in names]
         self._finish(files, figures, None)
         self._shards = None
         self._tidy()
@@ -300,11 +306,13 @@ class Store:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
+    def older(self, most: int = 100) -> int:
+        """How many finished artifacts of older formats lie here; it stops looking at ``most``.
 
-def file_digest(path: Path) -> str:
-    """The sha256 of a file's content."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        Their keys are no longer asked for: they are neither taken for new ones nor deleted.
+        """
+        found = (path for path in self.path.glob("*/*/manifest.json") if _format(path) < FORMAT)
+        return sum(1 for _ in islice(found, most))
 
 
 def _write(path: Path, text: str) -> None:
@@ -317,3 +325,10 @@ def _write(path: Path, text: str) -> None:
 def _sync(path: Path) -> None:
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
+
+
+def _format(manifest: Path) -> int:
+    """The format of a manifest, without all that it holds; a damaged one is refused when it is asked for."""
+    with manifest.open(encoding="utf-8", errors="replace") as lines:
+        found = next(filter(None, (re.match(r' "format": (\d+)', line) for line in lines)), None)
+    return int(found[1]) if found else FORMAT

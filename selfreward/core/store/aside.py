@@ -35,7 +35,6 @@ class Aside:
             self._changed.notify_all()
 
     def grown(self) -> None:
-        """A shard has been added."""
         with self._changed:
             self._changed.notify_all()
 

@@ -1,16 +1,15 @@
-"""Tables read side by side: shard ``i`` of every table belongs to shard ``i`` of the prompts."""
+"""Tables of a round read together, shard by shard: shard ``i`` of each belongs to shard ``i`` of the prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from selfreward.core.contracts.records import AnsweredPrompt, Candidate, JudgedPrompt, Judgement, Prompt
-from selfreward.core.store.artifacts import Artifact
+from selfreward.core.store.artifacts import Artifact, R
 
 
-def shards_of(artifact: Artifact, record: type[Any]) -> Iterator[list[Any]]:
-    """The table, one shard at a time."""
+def shards_of(artifact: Artifact, record: type[R]) -> Iterator[list[R]]:
+    """The rows of a table, one shard at a time; of one that a thread is writing, as the shards come."""
     for index in artifact.indices():
         yield list(artifact.rows(record, index))
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from selfreward.core.store.artifacts import Artifact, Store
+from selfreward.core.store.artifacts import FORMAT, Artifact, Store
 
 INPUTS = ("prompts", "candidates", "judgements", "training", "start", "reference", "model", "answers", "previous")
 """Parts of a key that stand for other artifacts: that they differ is a consequence, not the reason."""
@@ -31,7 +31,9 @@ def why_new(store: Store, artifact: Artifact) -> str:
 def _stored(store: Store, artifact: Artifact) -> Iterator[dict[str, Any]]:
     for path in sorted((store.path / artifact.key.stage).glob("*/manifest.json")):
         try:
-            yield json.loads(path.read_text(encoding="utf-8"))["parts"]
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if manifest["format"] == FORMAT:  # an older format's parts mean something else
+                yield manifest["parts"]
         except (ValueError, KeyError, TypeError):
             continue  # it is refused by name when it is asked for; here it is only not the nearest
 

@@ -7,6 +7,7 @@ system, for every n, or by the kernel's hand in the middle of a file when it gro
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import resource
@@ -21,7 +22,9 @@ import pytest
 
 from selfreward.core.contracts.records import Candidate, Prompt
 from selfreward.core.errors import StageError
+from selfreward.core.store import artifacts, digests
 from selfreward.core.store.artifacts import FORMAT, Artifact, Key, Store
+from selfreward.core.store.why_new import why_new
 
 PARTS = {"seed": 0, "plugin": "x" * 20_000}  # makes the manifest the largest file: a size can kill while it is written
 TABLE = Key("prompts", PARTS)
@@ -297,11 +300,49 @@ def test_a_newer_format_is_refused_whatever_it_holds(store: Store) -> None:
     assert "upgrade selfreward" in refusal(store)
 
 
+def test_an_older_format_is_counted_and_left_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "FORMAT", FORMAT - 1)
+    old = [make_table(store).folder, make_folder(store).folder]
+    nested = store.artifact(Key("prompts", {"plugin": {"format": 1}, "format": 1, "text": '\n "format": 1'}))
+    unfinished(store, 1)
+    before = content(store.path)
+    monkeypatch.undo()
+    assert store.older() == 2
+    assert store.older(most=1) == 1
+    for key in (TABLE, FOLDER):
+        assert not store.artifact(key).is_finished()
+    assert why_new(store, store.artifact(Key("prompts", {"seed": 1}))) == ""
+    new = make_table(store)
+    assert new.folder not in old
+    store.artifact(nested.key).finish()
+    assert store.older() == 2
+    assert "seed 1, was 0" in why_new(store, store.artifact(Key("prompts", {**PARTS, "seed": 1})))
+    assert content(store.path).items() >= before.items()
+    assert [list(Artifact(old[0], TABLE).rows(Prompt, i)) for i in range(3)] == SHARDS  # a run's folder still shows it
+
+
+def test_an_empty_or_damaged_store_has_nothing_older(store: Store) -> None:
+    assert store.older() == 0
+    (make_table(store).folder / "manifest.json").write_bytes(b"\xff")
+    assert store.older() == 0
+
+
+def test_a_file_is_read_once_to_verify_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [path for path in make_folder(store).folder.rglob("*") if path.name != "manifest.json" and path.is_file()]
+    monkeypatch.setattr(digests, "YOUNG", -1e9)
+    read: list[str] = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, how: read.append(file.name) or real(file, how))
+    for _ in range(3):
+        assert store.artifact(FOLDER).is_finished()
+    assert sorted(read) == sorted(map(str, files))
+
+
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[]", b"{}", b"null", b"\xff", b'{"format": 1}', b'{"format": "x"}', b'{"format": null}',
-     b'{"format": 1, "files": [{}], "figures": {}}', b'{"format": 1, "files": 3, "figures": {}}',
-     b'{"format": 1, "files": [], "figures": 1}'],
+    [b"", b"[]", b"{}", b"null", b"\xff", b'{"format": 2}', b'{"format": "x"}', b'{"format": null}',
+     b'{"format": 2, "files": [{}], "figures": {}}', b'{"format": 2, "files": 3, "figures": {}}',
+     b'{"format": 2, "files": [], "figures": 1}'],
 )  # fmt: skip
 def test_a_damaged_manifest_is_refused_by_name(store: Store, text: bytes) -> None:
     manifest = make_table(store).folder / "manifest.json"
