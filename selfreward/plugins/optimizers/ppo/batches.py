@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selfreward import Instruction, Prompt, StageError, TrainingContext, TrainingSet, digest
-from selfreward.plugins.optimizers.experience import Answer, Batch, Reader, pack
-from selfreward.plugins.optimizers.policy_weights import policy_weights
-from selfreward.plugins.optimizers.ppo_options import PpoConfig
+from selfreward.plugins.optimizers.ppo.experience import Answer, Batch, Reader, pack
+from selfreward.plugins.optimizers.ppo.options import PpoConfig
+from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from selfreward import AnsweredPrompt, Chat, Rollouts, Scored, StageError
-from selfreward.plugins.optimizers.actor_critic import Sequences
+from selfreward.plugins.optimizers.ppo.actor_critic import Sequences
 
 if TYPE_CHECKING:
     from selfreward import Candidate

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward import Demonstration, Preference, StageError
-from selfreward.plugins.optimizers.holdout import split
 from selfreward.plugins.optimizers.preference import Dpo, DpoConfig, Ipo, IpoConfig
 from selfreward.plugins.optimizers.sft import Sft, SftConfig
+from selfreward.plugins.optimizers.trl_trainer.holdout import split
 
 END = 1
 EARLY = {"epochs": 12, "batch_size": 4, "holdout": 0.3, "eval_steps": 2, "patience": 2}

@@ -9,10 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from selfreward import TrainingContext
-from selfreward.plugins.optimizers.trl_trainer import load_model
+from selfreward.plugins.optimizers.training.loading import load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+OWN_REFERENCE: dict[str, Any] = {
+    "precompute_ref_log_probs": True,
+    # our own ``dropout`` rules the model, and TRL's switch would silence that of the adapters too
+    "disable_dropout": False,
+}
+"""What a trainer is told, so that it loads no reference and takes log-probabilities that were "computed beforehand"."""
 
 
 def reference_model(context: TrainingContext) -> PreTrainedModel | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfreward.plugins.optimizers.advantages import generalised_advantages, token_rewards, whiten
-from selfreward.plugins.optimizers.kl_control import next_beta
+from selfreward.plugins.optimizers.ppo.advantages import generalised_advantages, token_rewards, whiten
+from selfreward.plugins.optimizers.ppo.kl_control import next_beta
 
 LENGTHS = (5, 1, 3)
 GAMMA, LAM, BETA = 0.97, 0.9, 0.3

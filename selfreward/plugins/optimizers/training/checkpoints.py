@@ -17,8 +17,20 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 SEAL = "seal.json"
+
+
+def checkpoint_to_resume(folder: Path, accelerator: Accelerator) -> Path | None:
+    """The last whole checkpoint, the same one in every process; torn ones are deleted."""
+    if accelerator.is_main_process:
+        delete_torn(folder)
+    accelerator.wait_for_everyone()
+    return last_checkpoint(folder)
 
 
 def seal_checkpoint(checkpoint: Path) -> None:

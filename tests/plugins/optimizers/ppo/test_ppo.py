@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 
 from selfreward import Instruction, Prompt, Scored, StageError
-from selfreward.plugins.optimizers import ppo_trainer
-from selfreward.plugins.optimizers.ppo import Ppo
-from selfreward.plugins.optimizers.ppo_options import PpoConfig, ScoreScaling
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.ppo.optimizer import Ppo
+from selfreward.plugins.optimizers.ppo.options import PpoConfig, ScoreScaling
+from selfreward.plugins.optimizers.ppo.trainer import LOG
+from selfreward.plugins.optimizers.training.options import Schedule
 
 END = 1
 
@@ -38,7 +38,7 @@ def scored():
 
 
 def log(context):
-    return [json.loads(line) for line in (context.out / ppo_trainer.LOG).read_text().splitlines()]
+    return [json.loads(line) for line in (context.out / LOG).read_text().splitlines()]
 
 
 # --------------------------------------------------------------------------------------------------- numerics, by hand
@@ -264,7 +264,7 @@ def test_adapters_need_no_second_copy_and_are_merged(asked, online, update, chec
     import torch
     from safetensors.torch import load_file
 
-    from selfreward.plugins.optimizers.ppo_models import load_reference
+    from selfreward.plugins.optimizers.ppo.models import load_reference
 
     made = online(uneven, lora=4)
     assert load_reference(made) is None
@@ -280,7 +280,7 @@ def test_a_reward_models_head_is_where_a_critic_begins(asked, online, update, ch
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from selfreward.plugins.optimizers.ppo_models import load_actor_critic
+    from selfreward.plugins.optimizers.ppo.models import load_actor_critic
 
     torch.manual_seed(0)
     reward = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1, pad_token_id=0)
@@ -399,9 +399,9 @@ def test_clipping_outliers_leaves_the_order_of_scores_that_lie_close_together(sc
     import torch
     from accelerate import Accelerator
 
-    from selfreward.plugins.optimizers.experience import Answer, pack
-    from selfreward.plugins.optimizers.ppo_scores import take_scores
-    from selfreward.plugins.optimizers.ppo_state import State
+    from selfreward.plugins.optimizers.ppo.experience import Answer, pack
+    from selfreward.plugins.optimizers.ppo.scores import take_scores
+    from selfreward.plugins.optimizers.ppo.state import State
 
     batch = pack([Answer([1], [2], score) for score in scores], Counter(answers=len(scores)), "cpu")
     figures = take_scores(batch, State(), PpoConfig(score_scaling=scaling), Accelerator(cpu=True), "batch 1 of 1")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from selfreward import Demonstration, StageError, TrainingSet
 from selfreward.plugins.optimizers.preference import Dpo, DpoConfig, Ipo, IpoConfig
-from selfreward.plugins.optimizers.replay import Replay
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.training.options import Schedule
+from selfreward.plugins.optimizers.training.replay import Replay
 
 END = 1
 PAIRS = [("add:1+2", "three", "four,I-think"), ("hello", "hi", "go-away"), ("say<|end|>", "<|end|>", "no")]

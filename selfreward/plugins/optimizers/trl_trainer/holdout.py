@@ -19,22 +19,20 @@ Here all there is to remember is ``best_metric`` and ``best_global_step``, which
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
 
 from selfreward import StageError, digest
-
-if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
-
-Rows = list[dict[str, Any]]
+from selfreward.plugins.optimizers.training.rows import Row
 
 ACCURACIES = ("rewards/accuracies", "accuracy", "mean_token_accuracy")
 """What the trainers of preferences, of reward models and of demonstrations call it."""
 
 
-def split(rows: Rows, share: float) -> tuple[Rows, Rows]:
+def split(rows: list[Row], share: float) -> tuple[list[Row], list[Row]]:
     """The rows to train on, and those held out: ``share`` of the prompts (column ``prompt_id``), at least one.
 
     Raises:
@@ -64,8 +62,6 @@ class HeldOutLoss:
 
         With several processes, the last batch is filled up from the first rows, as in training.
         """
-        import torch
-
         self.model.eval()
         totals = torch.zeros(3, dtype=torch.float64)
         for batch in self.get_eval_dataloader():
@@ -88,27 +84,26 @@ class HeldOutLoss:
         return figures
 
 
-def early_stop(eval_steps: int, patience: int) -> TrainerCallback:
+class EarlyStop(TrainerCallback):
     """Asks for measurements, keeps a checkpoint of the best one, and ends training that gains nothing any more."""
-    from transformers import TrainerCallback
 
-    class EarlyStop(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            control.should_evaluate = state.global_step % eval_steps == 0 or state.global_step == state.max_steps
+    def __init__(self, eval_steps: int, patience: int) -> None:
+        self.eval_steps, self.patience = eval_steps, patience
 
-        def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            loss, done = given["metrics"]["eval_loss"], state.global_step
-            if math.isfinite(loss) and (state.best_metric is None or loss < state.best_metric):
-                state.best_metric, state.best_global_step = loss, done
-                # the weights of the last step are at hand, and from its checkpoint one step too many would be trained
-                control.should_save = done < state.max_steps
-            elif patience and done - (state.best_global_step or 0) >= patience * eval_steps:
-                control.should_training_stop, control.should_save = True, False
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        control.should_evaluate = state.global_step % self.eval_steps == 0 or state.global_step == state.max_steps
 
-    return EarlyStop()
+    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        loss, step = given["metrics"]["eval_loss"], state.global_step
+        if math.isfinite(loss) and (state.best_metric is None or loss < state.best_metric):
+            state.best_metric, state.best_global_step = loss, step
+            # the weights of the last step are at hand, and from its checkpoint one step too many would be trained
+            control.should_save = step < state.max_steps
+        elif self.patience and step - (state.best_global_step or 0) >= self.patience * self.eval_steps:
+            control.should_training_stop, control.should_save = True, False
 
 
-def take_best(trainer: Trainer) -> None:
+def take_best(trainer: Any) -> None:
     """Load the weights of the best measurement, unless they are the last ones."""
     best = trainer.state.best_global_step
     if best and best != trainer.state.global_step:
@@ -116,12 +111,7 @@ def take_best(trainer: Trainer) -> None:
         trainer._load_best_model()
 
 
-def until_best(trainer: Trainer, steps: Sequence[dict[str, float]]) -> Sequence[dict[str, float]]:
-    """What was logged in the steps that made the weights that are kept."""
-    return [logs for logs in steps if logs["step"] <= (trainer.state.best_global_step or math.inf)]
-
-
-def figures(trainer: Trainer, held_out: Rows) -> dict[str, float]:
+def holdout_figures(trainer: Any, held_out: list[Row]) -> dict[str, float]:
     """``holdout_rows``, ``best_step``, ``holdout_loss`` and ``holdout_accuracy`` of it, ``stopped_early`` (0 or 1)."""
     if not held_out:
         return {}

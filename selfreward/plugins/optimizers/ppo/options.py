@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from selfreward import option
-from selfreward.plugins.optimizers.trl_trainer import OptimizationOptions
+from selfreward.plugins.optimizers.training.options import OptimizationOptions
 
 
 class ScoreScaling(Enum):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from selfreward.plugins.optimizers.ppo_loss import explained_variance, policy_loss, value_loss
+from selfreward.plugins.optimizers.ppo.loss import explained_variance, policy_loss, value_loss
 
 CLIP = 0.2
 

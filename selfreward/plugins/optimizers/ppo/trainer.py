@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,29 +19,24 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import Tensor
-from transformers import get_scheduler
 
 from selfreward import StageError, TrainingContext, TrainingSet, digest
-from selfreward.plugins.optimizers.actor_critic import Reading, read
-from selfreward.plugins.optimizers.advantages import generalised_advantages, token_rewards, whiten
-from selfreward.plugins.optimizers.experience import Batch, Reader, by_length
-from selfreward.plugins.optimizers.kl_control import next_beta
-from selfreward.plugins.optimizers.ppo_batches import Batches
-from selfreward.plugins.optimizers.ppo_loss import explained_variance, policy_loss, value_loss
-from selfreward.plugins.optimizers.ppo_models import load_actor_critic, load_reference
-from selfreward.plugins.optimizers.ppo_options import PpoConfig
-from selfreward.plugins.optimizers.ppo_scores import scale, take_scores
-from selfreward.plugins.optimizers.ppo_state import State, read_checkpoint, write_checkpoint
-from selfreward.plugins.optimizers.processes import totals
-from selfreward.plugins.optimizers.replay import open_replay
-from selfreward.plugins.optimizers.trl_trainer import (
-    context_length,
-    cpu_threads,
-    rows_per_pass,
-    save_model,
-    saved_dtype,
-    schedule_arguments,
-)
+from selfreward.plugins.optimizers.ppo.actor_critic import Reading, read
+from selfreward.plugins.optimizers.ppo.advantages import generalised_advantages, token_rewards, whiten
+from selfreward.plugins.optimizers.ppo.batches import Batches
+from selfreward.plugins.optimizers.ppo.experience import Batch, Reader, by_length
+from selfreward.plugins.optimizers.ppo.kl_control import next_beta
+from selfreward.plugins.optimizers.ppo.loss import explained_variance, policy_loss, value_loss
+from selfreward.plugins.optimizers.ppo.models import load_actor_critic, load_reference
+from selfreward.plugins.optimizers.ppo.options import PpoConfig
+from selfreward.plugins.optimizers.ppo.scores import scale, take_scores
+from selfreward.plugins.optimizers.ppo.state import State, read_checkpoint, write_checkpoint
+from selfreward.plugins.optimizers.training.loading import computes_in_bfloat16, context_length
+from selfreward.plugins.optimizers.training.processes import rows_per_pass, totals
+from selfreward.plugins.optimizers.training.replay import open_replay
+from selfreward.plugins.optimizers.training.saving import save_model
+from selfreward.plugins.optimizers.training.schedule import learning_rate
+from selfreward.plugins.optimizers.training.threads import cpu_threads
 
 LOG = "training.jsonl"
 """One line a batch, beside the weights."""
@@ -70,8 +65,8 @@ class PpoTrainer:
         reader = Reader(self.chat, self._longest(), config.missing_eos)
         self.batches = Batches(training, reader, context, config, self.accelerator)
         self.state.counts = dict(self.batches.counts)
-        self.course = self._course()
-        self.replay = open_replay(0, self.chat, context, config)
+        self.learning_rate = learning_rate(config)
+        self.replay = open_replay(0, self.chat, context, config.replay, config.max_length)
         self._load()
 
     # ------------------------------------------------------------------ before
@@ -90,20 +85,6 @@ class PpoTrainer:
     def _longest(self) -> int:
         return min(self.config.max_length, context_length(self.context.start) or self.config.max_length)
 
-    def _course(self) -> Callable[[float], float]:
-        """The learning rate when a share of the training is done."""
-        how, whole = schedule_arguments(self.config), 1_000_000
-        idle = torch.optim.SGD([torch.zeros(1)], lr=self.config.lr)
-        scheduler = get_scheduler(
-            how["lr_scheduler_type"],
-            idle,
-            num_warmup_steps=round(how["warmup_steps"] * whole),
-            num_training_steps=whole,
-            scheduler_specific_kwargs=how["lr_scheduler_kwargs"],
-        )
-        factor = scheduler.lr_lambdas[0]
-        return lambda share: self.config.lr * factor(round(share * whole))
-
     def _load(self) -> None:
         """Models, AdamW and schedule; what a killed training has left is taken up."""
         config, context = self.config, self.context
@@ -120,7 +101,7 @@ class PpoTrainer:
         adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.adam_eps, fused=True)
         self.model, self.adamw = self.accelerator.prepare(model, adamw)
         self.bare = self.accelerator.unwrap_model(self.model)
-        self.autocast = self.device.type == "cuda" and saved_dtype(context.start) != torch.float32
+        self.autocast = computes_in_bfloat16(context.start)
         if self.batches.stored:
             with cpu_threads(config.threads, self.bare.policy):
                 self.batches.remember(self._weigh)
@@ -269,7 +250,7 @@ class PpoTrainer:
                     self.state.batch + (epoch * math.ceil(rows / self.per_step) + number) / planned
                 ) / self.batches.count
                 for group in self.adamw.param_groups:
-                    group["lr"] = self.course(taken)
+                    group["lr"] = self.learning_rate(taken)
                 step = self._step(batch, thought, order[start : start + self.per_step], epoch)
                 if step.pop("stop", 0.0):
                     return self._mean(told) | {"stopped_early": 1.0}

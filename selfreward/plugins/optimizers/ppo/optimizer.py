@@ -23,22 +23,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from selfreward import FileContext, Instruction, Optimizer, Scored, TrainingContext, TrainingSet
-from selfreward.plugins.optimizers.ppo_options import PpoConfig
-from selfreward.plugins.optimizers.trl_trainer import lora_problems
+from selfreward import Instruction, Scored, TrainingContext, TrainingSet
+from selfreward.plugins.optimizers.ppo.options import PpoConfig
+from selfreward.plugins.optimizers.training.optimizer import GradientOptimizer
 
 
-class Ppo(Optimizer):
+class Ppo(GradientOptimizer):
     """Our own trainer: TRL has none any more."""
 
     reads = (Instruction, Scored)
-    makes = "policy"
     unfiltered = True
     config: PpoConfig
 
-    def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        return lora_problems(context.model_config)
+    @property
+    def replays(self) -> bool:
+        return self.config.replay > 0
+
+    @property
+    def critic(self) -> str | None:
+        return None if self.config.critic == "head" else self.config.critic
 
     def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
         """Train and save; what happened in each batch is kept beside the weights, in ``training.jsonl``.
@@ -53,7 +56,7 @@ class Ppo(Optimizer):
             StageError: nothing to learn from, a score that is no number, KL that explodes, or training diverged;
                 nothing is saved.
         """
-        from selfreward.plugins.optimizers.ppo_trainer import PpoTrainer
+        from selfreward.plugins.optimizers.ppo.trainer import PpoTrainer
 
         trainer = PpoTrainer(training, context, self.config)
         trainer.train()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from selfreward import AnsweredPrompt, Candidate, Judgement, Prompt, Rollouts, StageError
-from selfreward.plugins.optimizers.policy_weights import policy_weights
+from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,7 @@ def adapted(checkpoint):
 
 
 def test_of_a_plain_model_they_are_its_own(checkpoint, load64):
-    from selfreward.plugins.optimizers.policy_weights import policy_weights
+    from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
     model = load64(checkpoint)
     with policy_weights(model) as weights:
@@ -38,7 +38,7 @@ def test_adapters_are_merged_as_they_are_when_the_model_is_saved(adapted, checkp
 
     import torch
 
-    from selfreward.plugins.optimizers.policy_weights import policy_weights
+    from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
     saved = copy.deepcopy(adapted).merge_and_unload().state_dict()
     with policy_weights(adapted) as weights:
@@ -50,7 +50,7 @@ def test_adapters_are_merged_as_they_are_when_the_model_is_saved(adapted, checkp
 def test_what_trains_is_not_changed_by_a_bit(adapted):
     import torch
 
-    from selfreward.plugins.optimizers.policy_weights import policy_weights
+    from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
     ids = torch.arange(5, 25)[None]
     before, logits = {n: w.clone() for n, w in adapted.state_dict().items()}, adapted(input_ids=ids).logits
@@ -72,7 +72,7 @@ def test_what_trains_is_not_changed_by_a_bit(adapted):
 def test_a_failure_in_the_block_leaves_the_model_whole(adapted):
     import torch
 
-    from selfreward.plugins.optimizers.policy_weights import policy_weights
+    from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
     before = {name: weight.clone() for name, weight in adapted.state_dict().items()}
     with pytest.raises(RuntimeError, match="engine"), policy_weights(adapted):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from selfreward.plugins.optimizers import checkpoints
+from selfreward.plugins.optimizers.training.checkpoints import checkpoint_to_resume, seal_checkpoint
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,17 +55,14 @@ def write_checkpoint(folder: Path, state: State, weights: Mapping[str, Tensor], 
     save_file({name: weight.contiguous() for name, weight in weights.items()}, at / "trained.safetensors")
     torch.save(adamw.state_dict(), at / "adamw.pt")
     (at / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
-    checkpoints.seal_checkpoint(at)
+    seal_checkpoint(at)
 
 
 def read_checkpoint(
     folder: Path, weights: Mapping[str, Tensor], adamw: torch.optim.Optimizer, accelerator: Accelerator
 ) -> State | None:
     """Put the last whole checkpoint's weights and moments in place; None where there is no checkpoint."""
-    if accelerator.is_main_process:
-        checkpoints.delete_torn(folder)
-    accelerator.wait_for_everyone()
-    found = checkpoints.last_checkpoint(folder)
+    found = checkpoint_to_resume(folder, accelerator)
     if found is None:
         return None
     saved = load_file(found / "trained.safetensors", device=str(accelerator.device))

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
 from selfreward import Chat, ModelRef, StageError, TrainingContext
-from selfreward.plugins.optimizers.actor_critic import ActorCritic
-from selfreward.plugins.optimizers.ppo_options import PpoConfig
-from selfreward.plugins.optimizers.trl_trainer import load_model, lora_config, set_dropout
+from selfreward.plugins.optimizers.ppo.actor_critic import ActorCritic
+from selfreward.plugins.optimizers.ppo.options import PpoConfig
+from selfreward.plugins.optimizers.training.loading import load_model, lora_config, model_config, set_dropout
 
 
 def load_actor_critic(context: TrainingContext, config: PpoConfig) -> ActorCritic:
@@ -53,7 +53,7 @@ def _critic(start: ModelRef, chat: Chat, config: PpoConfig) -> tuple[nn.Module, 
 
 
 def _trunk(start: ModelRef) -> tuple[Any, torch.Tensor | None]:
-    architectures = AutoConfig.from_pretrained(start.path).architectures or [""]
+    architectures = model_config(start).architectures or [""]
     details: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
     if not architectures[0].endswith("ForSequenceClassification"):
         return AutoModel.from_pretrained(start.path, **details), None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from selfreward import LoraOptions, ModelConfig, StageError
-from selfreward.plugins.optimizers import trl_trainer
 from selfreward.plugins.optimizers.sft import Sft, SftConfig
-from selfreward.plugins.optimizers.trl_trainer import Schedule, TrainingOptions, trainer_arguments
+from selfreward.plugins.optimizers.training.options import Schedule, TrainingOptions
+from selfreward.plugins.optimizers.trl_trainer.arguments import trainer_arguments
 
 
 def learning_rates(options: TrainingOptions, context, steps: int = 10) -> list[float]:
@@ -64,8 +66,9 @@ def test_rules_between_options():
 
 
 def test_an_adapter_on_the_head_is_refused_before_any_work():
-    assert trl_trainer.lora_problems(ModelConfig(lora=LoraOptions(r=4, target_modules="q_proj"))) == []
-    (problem,) = trl_trainer.lora_problems(ModelConfig(lora=LoraOptions(r=4, target_modules="q_proj,lm_head")))
+    about = [ModelConfig(lora=LoraOptions(r=4, target_modules=names)) for names in ("q_proj", "q_proj,lm_head")]
+    none, (problem,) = (Sft(SftConfig()).problems(SimpleNamespace(model_config=config)) for config in about)
+    assert none == []
     assert "lm_head" in problem
 
 

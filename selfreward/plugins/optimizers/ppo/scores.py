@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from selfreward import StageError
-from selfreward.plugins.optimizers.experience import COUNTS, Batch
-from selfreward.plugins.optimizers.ppo_options import PpoConfig, ScoreScaling
-from selfreward.plugins.optimizers.ppo_state import State
-from selfreward.plugins.optimizers.processes import totals
+from selfreward.plugins.optimizers.ppo.experience import COUNTS, Batch
+from selfreward.plugins.optimizers.ppo.options import PpoConfig, ScoreScaling
+from selfreward.plugins.optimizers.ppo.state import State
+from selfreward.plugins.optimizers.training.processes import totals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
