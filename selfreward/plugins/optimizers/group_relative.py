@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from selfreward import Chat, FileContext, Instruction, Prompt, StageError, TrainingContext, TrainingSet, option
+from selfreward.plugins.optimizers.training.divergence import ran_away
 from selfreward.plugins.optimizers.training.loading import context_length, load_model
 from selfreward.plugins.optimizers.training.optimizer import GradientOptimizer
 from selfreward.plugins.optimizers.training.options import OptimizationOptions
@@ -241,12 +242,9 @@ def _watch(context: TrainingContext, options: Any, n: int) -> TrainerCallback:
                 raise StageError(_hopeless(batches, context.temperature, n))
             kl = given["logs"].get("kl") or 0.0
             if options.max_kl and not kl <= options.max_kl:
-                raise StageError(
-                    f"the KL to the reference {context.reference.name} has grown to {kl:.4g} nats an answer (step "
-                    f"{state.global_step} of {state.max_steps}), beyond optimizer.max_kl={options.max_kl:g}: the "
-                    f"answers have little to do with the reference's any more; {_trend(batches)}; ways out: raise "
-                    f"optimizer.beta (now {options.beta:g}), lower optimizer.lr (now {options.lr:g})"
-                )
+                where = f"step {state.global_step} of {state.max_steps}"
+                ways_out = f"raise optimizer.beta (now {options.beta:g}), lower optimizer.lr (now {options.lr:g})"
+                raise ran_away(kl, options.max_kl, where, context, _trend(batches), ways_out)
 
     return Watch()
 
@@ -279,6 +277,6 @@ def _figures(trainer: Trainer) -> dict[str, float]:
 
 
 def _mean(logs: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Mean of a figure over the steps that have it: a batch of answers is told once."""
+    """Mean of a figure over the steps that have it: a batch of answers is logged once."""
     values = [step[name] for step in logs if step.get(name) is not None]
     return math.fsum(values) / len(values) if values else None

@@ -24,10 +24,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfreward import Chat, Preference, Scored, StageError, TrainingContext, TrainingSet, option
+from selfreward import Chat, Preference, Scored, StageError, TrainingSet, option
 from selfreward.plugins.optimizers.training.replay import ReplayOptions
 from selfreward.plugins.optimizers.training.rows import Row, answer_ids, pair_rows
-from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference, reference_model
+from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference
 from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
 
 
@@ -87,9 +87,6 @@ class Kto(OfflineOptimizer):
             # TRL insists; its reason does not hold here, and our trainer draws the rows as it is told to
             "train_sampling_strategy": "sequential",
         }
-
-    def keywords(self, context: TrainingContext) -> dict[str, Any]:
-        return {"ref_model": reference_model(context)}
 
     def figures(self, tail: Sequence[Logs], rows: Sequence[Row]) -> dict[str, float]:
         figures = {"reward_accuracy": tail_mean(tail, "rewards/accuracies"), "kl": tail_mean(tail, "kl")}

@@ -21,10 +21,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from selfreward import Chat, Preference, TrainingContext, TrainingSet, option
+from selfreward import Chat, Preference, TrainingSet, option
 from selfreward.plugins.optimizers.training.replay import ReplayOptions
 from selfreward.plugins.optimizers.training.rows import Row, pair_rows
-from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference, reference_model
+from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference
 from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
 
 
@@ -90,9 +90,6 @@ class Dpo(OfflineOptimizer):
         weights = {self.loss: 1.0} | ({"sft": self.config.nll} if getattr(self.config, "nll", 0) else {})
         losses = {"loss_type": list(weights), "loss_weights": list(weights.values()), "beta": self.config.beta}
         return OWN_REFERENCE | losses
-
-    def keywords(self, context: TrainingContext) -> dict[str, Any]:
-        return {"ref_model": reference_model(context)}
 
     def figures(self, tail: Sequence[Logs], rows: Sequence[Row]) -> dict[str, float]:
         return {

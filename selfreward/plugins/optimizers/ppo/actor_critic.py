@@ -43,15 +43,15 @@ class Sequences:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model says of each token of an answer [answers, answer tokens]; ``values`` None without a value."""
+class Outputs:
+    """What a forward pass gives for each token of an answer [answers, answer tokens]."""
 
     logprobs: Tensor
+    values: Tensor
     entropy: Tensor | None
     """None where no gradient is taken."""
-    values: Tensor | None = None
-    imitation: Tensor | None = None
-    """Summed log-probability of demonstrations that were read besides."""
+    replay_logprob: Tensor | None
+    """Summed log-probability of the demonstrations, where there are any."""
 
 
 class ActorCritic(nn.Module):
@@ -67,24 +67,26 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
-    def forward(self, sequences: Sequences, demonstrations: Mapping[str, Tensor] | None = None) -> Reading:
+    def forward(self, sequences: Sequences, demonstrations: Mapping[str, Tensor] | None = None) -> Outputs:
         """Read the answers, and demonstrations (``input_ids``, ``labels``, ``attention_mask``) where there are any."""
-        reading, hidden = read(self.policy, sequences, self.temperature, self._entropy)
+        logprobs, entropy, hidden = answer_logprobs(self.policy, sequences, self.temperature, self._entropy)
         if self.critic is not None:
             hidden = self.critic(**_inputs(sequences), use_cache=False).last_hidden_state
         with torch.autocast(hidden.device.type, enabled=False):  # in bfloat16 a value has three digits
             values = self.value_head(_before_answers(hidden, sequences).float())[..., 0]
-        imitation = _imitation(self.policy, demonstrations) if demonstrations else None
-        return Reading(reading.logprobs, reading.entropy, values, imitation)
+        replay_logprob = _demonstration_logprob(self.policy, demonstrations) if demonstrations else None
+        return Outputs(logprobs, values, entropy, replay_logprob)
 
-    def reference(self, sequences: Sequences) -> Tensor:
+    def reference_logprobs(self, sequences: Sequences) -> Tensor:
         """The policy's log-probabilities with its adapters off: of LoRA, the model that training began from."""
         off = self.policy.disable_adapter() if isinstance(self.policy, PeftModel) else nullcontext()
         with off:
-            return read(self.policy, sequences, self.temperature, False)[0].logprobs
+            return answer_logprobs(self.policy, sequences, self.temperature, False)[0]
 
 
-def read(model: Any, sequences: Sequences, temperature: float, entropy: bool) -> tuple[Reading, Tensor]:
+def answer_logprobs(
+    model: Any, sequences: Sequences, temperature: float, entropy: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Log-probabilities and entropy of the answers' tokens at a temperature, and the last hidden state of all tokens.
 
     The entropy carries a gradient only where it is asked for: that takes two more copies of the logits.
@@ -97,8 +99,7 @@ def read(model: Any, sequences: Sequences, temperature: float, entropy: bool) ->
     logits = output.logits if kept else output.logits[:, before]
     logs = (logits.float() / temperature).log_softmax(-1)
     logprobs = logs.gather(-1, sequences.answers[..., None])[..., 0]
-    spread = _entropy(logs, entropy) if torch.is_grad_enabled() else None
-    return Reading(logprobs, spread), output.hidden_states[-1]
+    return logprobs, _entropy(logs, entropy) if torch.is_grad_enabled() else None, output.hidden_states[-1]
 
 
 def _entropy(logs: Tensor, gradient: bool) -> Tensor:
@@ -122,7 +123,7 @@ def _before_answers(hidden: Tensor, sequences: Sequences) -> Tensor:
     return hidden[:, -sequences.mask.shape[1] - 1 : -1]
 
 
-def _imitation(policy: Any, demonstrations: Mapping[str, Tensor]) -> Tensor:
+def _demonstration_logprob(policy: Any, demonstrations: Mapping[str, Tensor]) -> Tensor:
     inputs = {name: tensor for name, tensor in demonstrations.items() if name != "labels"}
     logs = policy(**inputs, use_cache=False).logits[:, :-1].float().log_softmax(-1)
     labels = demonstrations["labels"][:, 1:]

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from selfreward import Instruction, Prompt, StageError, TrainingContext, TrainingSet, digest
-from selfreward.plugins.optimizers.ppo.experience import Answer, Batch, Reader, pack
+from selfreward.plugins.optimizers.ppo.answers import Answer, AnswerEncoder, Batch, pack
 from selfreward.plugins.optimizers.ppo.options import PpoConfig
 from selfreward.plugins.optimizers.training.policy_weights import policy_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Weigh = Callable[[Batch], list[list[float]]]
+Logprobs = Callable[[Batch], list[list[float]]]
 """Log-probabilities of the tokens of each answer of a batch."""
 
 
@@ -29,10 +29,10 @@ class Batches:
     """
 
     def __init__(
-        self, training: TrainingSet, reader: Reader, context: TrainingContext, config: PpoConfig,
+        self, training: TrainingSet, encoder: AnswerEncoder, context: TrainingContext, config: PpoConfig,
         accelerator: Accelerator,
     ) -> None:  # fmt: skip
-        self._reader, self._context, self._seed = reader, context, context.seed
+        self._encoder, self._context, self._seed = encoder, context, context.seed
         self._world, self._rank, self._device = accelerator.num_processes, accelerator.process_index, accelerator.device
         self.counts: Counter[str] = Counter()
         """Of stored answers: ``answers``, ``too_long``, ``characters``."""
@@ -55,24 +55,24 @@ class Batches:
             of.setdefault(row.prompt_id, []).append(row)
         groups = []
         for rows in of.values():
-            answers, found = self._reader.stored(rows)
+            answers, found = self._encoder.stored(rows)
             self.counts += found
             groups.append(answers)
         if not any(answer.score is not None for group in groups for answer in group):
             raise StageError(
-                f"none of the {self.counts['answers']} scored answers fits into {self._reader.longest} tokens; raise "
+                f"none of the {self.counts['answers']} scored answers fits into {self._encoder.longest} tokens; raise "
                 "optimizer.max_length, or drop long rows"
             )
         return groups
 
-    def remember(self, weigh: Weigh) -> None:
+    def add_old_logprobs(self, logprobs_of: Logprobs) -> None:
         """Note how likely each stored answer is under the model that has sampled it."""
         flat = [(g, i) for g, group in enumerate(self.stored) for i in range(len(group))]
         for start in range(0, len(flat), 1024):
             some = flat[start : start + 1024]
-            known = weigh(pack([self.stored[g][i] for g, i in some], Counter(), self._device))
+            known = logprobs_of(pack([self.stored[g][i] for g, i in some], Counter(), self._device))
             for (g, i), logprobs in zip(some, known, strict=True):
-                self.stored[g][i] = replace(self.stored[g][i], behaviour=tuple(logprobs))
+                self.stored[g][i] = replace(self.stored[g][i], old_logprobs=tuple(logprobs))
 
     def take(self, number: int, policy: Any) -> Batch:
         """This process's share of a batch; ``policy`` is asked for its answers where none are stored."""
@@ -85,7 +85,7 @@ class Batches:
         assert rollouts is not None
         with policy_weights(policy) as weights:
             answered = rollouts.sample(mine, weights, number)
-        return pack(*self._reader.sampled(rollouts, answered, number), self._device)
+        return pack(*self._encoder.sampled(rollouts, answered, number), self._device)
 
     def _places(self, number: int) -> Sequence[int]:
         epoch, slot = divmod(number, self._per_epoch)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """The loss of a pass and what is told of it: sums over its tokens."""
+    """The loss of a pass, and figures of it: sums over its tokens."""
 
     loss: Tensor
     clipped: Tensor

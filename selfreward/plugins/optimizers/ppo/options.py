@@ -66,6 +66,6 @@ class PpoConfig(OptimizationOptions):
     adam_eps: float = option(1e-5, gt=0)
     """AdamW's epsilon."""
     dropout: float = option(0.0, ge=0, lt=1)
-    """Dropout inside the model while it takes steps; answers and what is thought of them are made without."""
+    """Dropout inside the model while it takes steps; answers and their log-probabilities are made without."""
     max_length: int = option(2048, ge=2)
     """Tokens of prompt and answer together; longer ones are not learnt from and counted as ``too_long``."""

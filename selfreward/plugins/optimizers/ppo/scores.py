@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from selfreward import StageError
-from selfreward.plugins.optimizers.ppo.experience import COUNTS, Batch
+from selfreward.plugins.optimizers.ppo.answers import COUNTS, Batch
 from selfreward.plugins.optimizers.ppo.options import PpoConfig, ScoreScaling
 from selfreward.plugins.optimizers.ppo.state import State
 from selfreward.plugins.optimizers.training.processes import totals
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def take_scores(
+def scale_scores(
     batch: Batch, state: State, config: PpoConfig, accelerator: Accelerator, where: str
 ) -> dict[str, float]:
     """Scale the batch's scores in place; figures of them as they were, over all processes.

@@ -21,16 +21,17 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor
 
 from selfreward import StageError, TrainingContext, TrainingSet, digest
-from selfreward.plugins.optimizers.ppo.actor_critic import Reading, read
+from selfreward.plugins.optimizers.ppo.actor_critic import Outputs, answer_logprobs
 from selfreward.plugins.optimizers.ppo.advantages import generalised_advantages, token_rewards, whiten
+from selfreward.plugins.optimizers.ppo.answers import AnswerEncoder, Batch, by_length
 from selfreward.plugins.optimizers.ppo.batches import Batches
-from selfreward.plugins.optimizers.ppo.experience import Batch, Reader, by_length
 from selfreward.plugins.optimizers.ppo.kl_control import next_beta
 from selfreward.plugins.optimizers.ppo.loss import explained_variance, policy_loss, value_loss
 from selfreward.plugins.optimizers.ppo.models import load_actor_critic, load_reference
 from selfreward.plugins.optimizers.ppo.options import PpoConfig
-from selfreward.plugins.optimizers.ppo.scores import scale, take_scores
+from selfreward.plugins.optimizers.ppo.scores import scale, scale_scores
 from selfreward.plugins.optimizers.ppo.state import State, read_checkpoint, write_checkpoint
+from selfreward.plugins.optimizers.training.divergence import diverged, ran_away
 from selfreward.plugins.optimizers.training.loading import computes_in_bfloat16, context_length
 from selfreward.plugins.optimizers.training.processes import rows_per_pass, totals
 from selfreward.plugins.optimizers.training.replay import open_replay
@@ -40,15 +41,21 @@ from selfreward.plugins.optimizers.training.threads import cpu_threads
 
 LOG = "training.jsonl"
 """One line a batch, beside the weights."""
+AVERAGED = (
+    "reward", "kl", "beta", "loss", "value_loss", "explained_variance", "clip_fraction", "entropy", "length",
+)  # fmt: skip
+"""Figures that are means over the last 20 % of the batches."""
 
 
 @dataclass(frozen=True)
-class Thought:
-    """What was thought of a batch before its updates [answers, answer tokens]."""
+class Experience:
+    """What a batch is learnt from, as it was before the updates [answers, answer tokens]."""
 
-    behaviour: Tensor
+    old_logprobs: Tensor
+    """Under the policy that sampled."""
     values: Tensor
     kl: Tensor
+    """Log-ratio of the policy to the reference, weighed by its ratio to the policy that sampled."""
     advantages: Tensor
     returns: Tensor
 
@@ -62,8 +69,8 @@ class PpoTrainer:
         self.state = State(processes=self.accelerator.num_processes, beta=config.beta)
         self._check_layout()
         self.chat = context.start.chat()
-        reader = Reader(self.chat, self._longest(), config.missing_eos)
-        self.batches = Batches(training, reader, context, config, self.accelerator)
+        encoder = AnswerEncoder(self.chat, self._longest(), config.missing_eos)
+        self.batches = Batches(training, encoder, context, config, self.accelerator)
         self.state.counts = dict(self.batches.counts)
         self.learning_rate = learning_rate(config)
         self.replay = open_replay(0, self.chat, context, config.replay, config.max_length)
@@ -104,7 +111,7 @@ class PpoTrainer:
         self.autocast = computes_in_bfloat16(context.start)
         if self.batches.stored:
             with cpu_threads(config.threads, self.bare.policy):
-                self.batches.remember(self._weigh)
+                self.batches.add_old_logprobs(self._logprobs)
         found = read_checkpoint(context.work, self._trained(), self.adamw.optimizer, self.accelerator)
         if found and found.processes != self.world:
             raise StageError(
@@ -123,20 +130,20 @@ class PpoTrainer:
             while self.state.batch < self.batches.count:
                 self.model.eval()
                 batch = self.batches.take(self.state.batch, self.bare.policy)
-                figures = self._learn(batch)
+                figures = self._train_batch(batch)
                 self.state.batch += 1
                 self._log(figures)
                 self._checkpoint()
 
-    def _learn(self, batch: Batch) -> dict[str, float]:
+    def _train_batch(self, batch: Batch) -> dict[str, float]:
         """Take the steps of one batch; its figures. One whose scores are all equal teaches nothing."""
-        figures = take_scores(batch, self.state, self.config, self.accelerator, self._where())
+        figures = scale_scores(batch, self.state, self.config, self.accelerator, self._where())
         if not figures["reward_sd"]:
             self.state.flat_batches += 1
             return figures
-        thought = self._think(batch)
-        figures |= self._stand(batch, thought)
-        figures |= self._steps(batch, thought)
+        experience = self._make_experience(batch)
+        figures |= self._check_kl(batch, experience)
+        figures |= self._steps(batch, experience)
         target, horizon = self.config.kl_target, self.config.kl_horizon
         self.state.beta = next_beta(self.state.beta, figures["kl"], round(figures["answers"]), target, horizon)
         return figures
@@ -144,21 +151,21 @@ class PpoTrainer:
     # ------------------------------------------------------------------ what each token is worth
 
     @torch.no_grad()
-    def _think(self, batch: Batch) -> Thought:
+    def _make_experience(self, batch: Batch) -> Experience:
         """Log-probabilities, values and advantages before the updates."""
         self.model.eval()
         shape = batch.mask.shape
-        now, values, reference = (torch.zeros(shape, device=self.device) for _ in range(3))
+        logprobs, values, ref_logprobs = (torch.zeros(shape, device=self.device) for _ in range(3))
         for rows in by_length(batch, range(len(batch.answers)), 2 * self.per_pass):
             sequences, width = batch.sequences(rows, self.chat.pad_id), batch.columns(rows)
             with self._precision():
-                reading = self.bare(sequences)
-                now[rows, :width], values[rows, :width] = reading.logprobs, reading.values
-                reference[rows, :width] = self._reference(sequences)
+                outputs = self.bare(sequences)
+                logprobs[rows, :width], values[rows, :width] = outputs.logprobs, outputs.values
+                ref_logprobs[rows, :width] = self._ref_logprobs(sequences)
         if not self.state.batch:
-            values = self._begin_values(batch, values)
-        behaviour = self._behaviour(batch, now)
-        kl = (now - reference) * batch.mask
+            values = self._init_values(batch, values)
+        old_logprobs = self._old_logprobs(batch, logprobs)
+        kl = (logprobs - ref_logprobs) * batch.mask
         rewards = token_rewards(batch.scores, kl, batch.mask, self.state.beta)
         advantages, returns = generalised_advantages(rewards, values, batch.mask, self.config.gamma, self.config.lam)
         if self.config.whiten_advantages:
@@ -166,14 +173,14 @@ class PpoTrainer:
             mean = total / count
             advantages = whiten(advantages, mean, max(0.0, squares / count - mean**2), batch.mask)
         # stored answers are the start's: weighed by the ratio, their mean is the policy's KL, and not one to the start
-        return Thought(behaviour, values, (now - behaviour).exp() * kl, advantages, returns)
+        return Experience(old_logprobs, values, (logprobs - old_logprobs).exp() * kl, advantages, returns)
 
-    def _reference(self, sequences: Any) -> Tensor:
+    def _ref_logprobs(self, sequences: Any) -> Tensor:
         if self.reference is None:
-            return self.bare.reference(sequences)
-        return read(self.reference, sequences, self.context.temperature, False)[0].logprobs
+            return self.bare.reference_logprobs(sequences)
+        return answer_logprobs(self.reference, sequences, self.context.temperature, False)[0]
 
-    def _begin_values(self, batch: Batch, values: Tensor) -> Tensor:
+    def _init_values(self, batch: Batch, values: Tensor) -> Tensor:
         """Let the value function begin at the mean score, in its scale; the values it has then."""
         shrink = 1 / scale(self.state)[1]  # a reward model's head is in the judge's points
         self.bare.value_head.weight.mul_(shrink)
@@ -187,17 +194,17 @@ class PpoTrainer:
         self.bare.value_head.bias.add_(lift)
         return values + lift
 
-    def _behaviour(self, batch: Batch, now: Tensor) -> Tensor:
+    def _old_logprobs(self, batch: Batch, logprobs: Tensor) -> Tensor:
         """Log-probabilities under the policy that sampled: this one, or the start for stored answers."""
         if self.batches.prompts:
-            return now
-        stored = now.clone()
+            return logprobs
+        stored = logprobs.clone()
         for row, answer in enumerate(batch.answers):
-            stored[row, : len(answer.tokens)] = torch.tensor(answer.behaviour, device=self.device)
+            stored[row, : len(answer.tokens)] = torch.tensor(answer.old_logprobs, device=self.device)
         return stored
 
     @torch.no_grad()
-    def _weigh(self, batch: Batch) -> list[list[float]]:
+    def _logprobs(self, batch: Batch) -> list[list[float]]:
         """Log-probabilities of all tokens of a batch."""
         self.model.eval()
         known: list[list[float]] = [[] for _ in batch.answers]
@@ -208,36 +215,36 @@ class PpoTrainer:
                 known[row] = values[: len(batch.answers[row].tokens)]
         return known
 
-    def _stand(self, batch: Batch, thought: Thought) -> dict[str, float]:
+    def _check_kl(self, batch: Batch, experience: Experience) -> dict[str, float]:
         """Where the policy stands before the updates.
 
         Raises:
             StageError: it has gone further from the reference than ``max_kl``.
         """
         has = batch.mask.sum(1) > 0
-        answers, kl = self._sum(has.sum(), thought.kl.sum())
-        figures = {"kl": kl / answers, "explained_variance": self._explained(batch, thought)}
+        answers, kl = self._sum(has.sum(), experience.kl.sum())
+        figures = {"kl": kl / answers, "explained_variance": self._explained_variance(batch, experience)}
         if not math.isfinite(kl) or (self.config.max_kl and figures["kl"] > self.config.max_kl):
-            raise StageError(
-                f"the KL to the reference {self.context.reference.name} has grown to {figures['kl']:.4g} nats an "
-                f"answer ({self._where()}), beyond optimizer.max_kl={self.config.max_kl:g}: the answers have little to "
-                f"do with the reference's any more; {self.state.so_far()}; ways out: raise optimizer.beta (now "
-                f"{self.state.beta:.3g}), set optimizer.kl_target, lower optimizer.lr (now {self.config.lr:g})"
+            ways_out = (
+                f"raise optimizer.beta (now {self.state.beta:.3g}), set optimizer.kl_target, lower optimizer.lr (now "
+                f"{self.config.lr:g})"
             )
+            so_far = self.state.so_far()
+            raise ran_away(figures["kl"], self.config.max_kl, self._where(), self.context, so_far, ways_out)
         return figures
 
-    def _explained(self, batch: Batch, thought: Thought) -> float:
+    def _explained_variance(self, batch: Batch, experience: Experience) -> float:
         if self.world == 1:
-            return explained_variance(thought.values, thought.returns, batch.mask)
-        values, returns = self.accelerator.pad_across_processes((thought.values, thought.returns), dim=1)
+            return explained_variance(experience.values, experience.returns, batch.mask)
+        values, returns = self.accelerator.pad_across_processes((experience.values, experience.returns), dim=1)
         mask = self.accelerator.pad_across_processes(batch.mask, dim=1)
         return explained_variance(*(self.accelerator.gather(t) for t in (values, returns, mask)))
 
     # ------------------------------------------------------------------ steps
 
-    def _steps(self, batch: Batch, thought: Thought) -> dict[str, float]:
+    def _steps(self, batch: Batch, experience: Experience) -> dict[str, float]:
         """Passes of clipped steps, until the policy has moved too far from the one that sampled."""
-        rows, told = len(batch.answers), list[dict[str, float]]()
+        rows, metrics = len(batch.answers), list[dict[str, float]]()
         planned = self.config.ppo_epochs * math.ceil(rows / self.per_step)
         self.model.train()
         torch.manual_seed(int(digest(self.context.seed, "dropout", self.state.batch, self.rank), 16) % 2**31)
@@ -251,14 +258,14 @@ class PpoTrainer:
                 ) / self.batches.count
                 for group in self.adamw.param_groups:
                     group["lr"] = self.learning_rate(taken)
-                step = self._step(batch, thought, order[start : start + self.per_step], epoch)
+                step = self._step(batch, experience, order[start : start + self.per_step], epoch)
                 if step.pop("stop", 0.0):
-                    return self._mean(told) | {"stopped_early": 1.0}
-                told += [step] if step else []
+                    return self._mean(metrics) | {"stopped_early": 1.0}
+                metrics += [step] if step else []
                 self.state.steps += bool(step)
-        return self._mean(told) | {"stopped_early": 0.0}
+        return self._mean(metrics) | {"stopped_early": 0.0}
 
-    def _step(self, batch: Batch, thought: Thought, rows: Sequence[int], epoch: int) -> dict[str, float]:
+    def _step(self, batch: Batch, experience: Experience, rows: Sequence[int], epoch: int) -> dict[str, float]:
         """One optimizer step on some answers; nothing where none of them has a score."""
         tokens = self._sum(batch.mask[list(rows)].sum())[0]
         if not tokens:
@@ -269,7 +276,7 @@ class PpoTrainer:
         for number, some in enumerate(passes):
             last = number == len(passes) - 1
             with nullcontext() if last or self.world == 1 else self.accelerator.no_sync(self.model), self._precision():
-                loss, found = self._loss(batch, thought, some, tokens, replayed[number] if replayed else None)
+                loss, found = self._loss(batch, experience, some, tokens, replayed[number] if replayed else None)
                 self.accelerator.backward(loss * self.world)  # DDP takes the mean over processes
                 sums += found
         mean, policy, value, clipped, kl, entropy = self._sum(*sums)
@@ -278,11 +285,8 @@ class PpoTrainer:
             return {"stop": 1.0}
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise StageError(
-                f"training diverged at step {self.state.steps + 1} ({self._where()}): loss {mean:.4g}, gradient norm "
-                f"{norm:.4g}; {self.state.so_far()}; lower optimizer.lr (now {self.config.lr:g}) or raise "
-                f"optimizer.warmup (now {self.config.warmup:g})"
-            )
+            where = f"step {self.state.steps + 1} ({self._where()})"
+            raise diverged(mean, norm, where, self.config, f"{self.state.so_far()}; ")
         self.adamw.step()
         self.adamw.zero_grad()
         return {
@@ -291,27 +295,26 @@ class PpoTrainer:
         }  # fmt: skip
 
     def _loss(
-        self, batch: Batch, thought: Thought, rows: list[int], tokens: float, replayed: tuple[Any, float] | None
+        self, batch: Batch, experience: Experience, rows: list[int], tokens: float, replayed: tuple[Any, float] | None
     ) -> tuple[Tensor, Tensor]:
         """The loss of a pass, and its sums: loss, policy and value loss, clipped tokens, KL, entropy."""
         config, width = self.config, batch.columns(rows)
         old, values, advantages, returns = (
-            getattr(thought, name)[rows, :width] for name in ("behaviour", "values", "advantages", "returns")
+            getattr(experience, name)[rows, :width] for name in ("old_logprobs", "values", "advantages", "returns")
         )
         sequences = batch.sequences(rows, self.chat.pad_id)
-        reading: Reading = self.model(sequences, replayed[0] if replayed else None)
+        outputs: Outputs = self.model(sequences, replayed[0] if replayed else None)
         mask = sequences.mask
-        policy = policy_loss(reading.logprobs, old, advantages, mask, config.clip, tokens)
-        assert reading.values is not None
-        assert reading.entropy is not None
-        value = value_loss(reading.values, values, returns, mask, config.value_clip, tokens)
-        entropy = (reading.entropy * mask).sum()
+        policy = policy_loss(outputs.logprobs, old, advantages, mask, config.clip, tokens)
+        assert outputs.entropy is not None
+        value = value_loss(outputs.values, values, returns, mask, config.value_clip, tokens)
+        entropy = (outputs.entropy * mask).sum()
         loss = policy.loss + config.value_coef * value - config.entropy_coef * entropy / tokens
         if replayed:
-            assert reading.imitation is not None
-            loss = loss - config.replay * reading.imitation / replayed[1]
-        told = (loss, policy.loss, value, policy.clipped, policy.kl, entropy)
-        return loss, torch.stack([figure.detach().double() for figure in told])
+            assert outputs.replay_logprob is not None
+            loss = loss - config.replay * outputs.replay_logprob / replayed[1]
+        metrics = (loss, policy.loss, value, policy.clipped, policy.kl, entropy)
+        return loss, torch.stack([figure.detach().double() for figure in metrics])
 
     def _replayed(self, passes: list[list[int]], epoch: int, rows: int) -> list[tuple[Any, float]]:
         """Demonstrations for each pass, and the answer tokens of those of all passes and processes."""
@@ -333,8 +336,8 @@ class PpoTrainer:
     def _precision(self) -> Any:
         return torch.autocast("cuda", torch.bfloat16) if self.autocast else nullcontext()
 
-    def _mean(self, told: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        return {name: math.fsum(step[name] for step in told) / len(told) for name in told[0]} if told else {}
+    def _mean(self, steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        return {name: math.fsum(step[name] for step in steps) / len(steps) for name in steps[0]} if steps else {}
 
     def _where(self) -> str:
         return f"batch {self.state.batch + 1} of {self.batches.count}"
@@ -373,18 +376,7 @@ class PpoTrainer:
         """See :meth:`selfreward.plugins.optimizers.ppo.Ppo.update`."""
         logs, state = self.state.logs, self.state
         tail = logs[-max(1, len(logs) // 5) :]
-        names = (
-            "reward",
-            "kl",
-            "beta",
-            "loss",
-            "value_loss",
-            "explained_variance",
-            "clip_fraction",
-            "entropy",
-            "length",
-        )
-        known = {name: [log[name] for log in tail if name in log and math.isfinite(log[name])] for name in names}
+        known = {name: [log[name] for log in tail if name in log and math.isfinite(log[name])] for name in AVERAGED}
         means = {name: math.fsum(values) / len(values) for name, values in known.items() if values}
         return {
             **means,

@@ -47,10 +47,6 @@ class OfflineOptimizer(GradientOptimizer):
         """What this loss adds to the trainer's arguments."""
         return {}
 
-    def keywords(self, context: TrainingContext) -> dict[str, Any]:
-        """Further keywords of the trainer."""
-        return {}
-
     def figures(self, tail: Sequence[Logs], rows: Sequence[Row]) -> dict[str, float]:
         """What this loss reports besides, from the logs of the last 20 % of the steps, and all rows."""
         return {}
@@ -71,9 +67,7 @@ class OfflineOptimizer(GradientOptimizer):
         rows, replay = list(self.rows(training, chat)), None
         if isinstance(config, ReplayOptions):
             replay = open_replay(len(rows), chat, context, config.replay, config.max_length)
-        tail, figures = train_rows(
-            self.trl(), rows, chat, context, config, self.arguments(), replay=replay, **self.keywords(context)
-        )
+        tail, figures = train_rows(self.trl(), rows, chat, context, config, self.arguments(), replay=replay)
         return figures | self.figures(tail, rows)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from selfreward import StageError, TrainingContext
+from selfreward import TrainingContext
+from selfreward.plugins.optimizers.training.divergence import diverged
 from selfreward.plugins.optimizers.training.options import OptimizationOptions
 
 
@@ -37,11 +38,8 @@ class Progress(TrainerCallback):
         if "loss" not in logs:  # the summary at the end
             return
         if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
-            raise StageError(
-                f"training diverged at step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4g}, "
-                f"gradient norm {logs.get('grad_norm', math.nan):.4g}; lower optimizer.lr (now {self.options.lr:g}) or "
-                f"raise optimizer.warmup (now {self.options.warmup:g})"
-            )
+            where = f"step {state.global_step} of {state.max_steps}"
+            raise diverged(logs["loss"], logs.get("grad_norm", math.nan), where, self.options)
         self._show(state, logs)
 
     def _show(self, state: Any, logs: Mapping[str, float]) -> None:

@@ -22,6 +22,7 @@ from selfreward.plugins.optimizers.training.rows import Row, fitting
 from selfreward.plugins.optimizers.training.saving import save_model
 from selfreward.plugins.optimizers.training.threads import cpu_threads
 from selfreward.plugins.optimizers.trl_trainer.arguments import trainer_arguments
+from selfreward.plugins.optimizers.trl_trainer.frozen_reference import FrozenReference, reference_model
 from selfreward.plugins.optimizers.trl_trainer.holdout import EarlyStop, HeldOutLoss, holdout_figures, split, take_best
 from selfreward.plugins.optimizers.trl_trainer.offline import Logs, Trl, tail_mean
 from selfreward.plugins.optimizers.trl_trainer.progress import Progress
@@ -40,7 +41,6 @@ def train_rows(
     replay: Replay | None = None,
     model: PreTrainedModel | None = None,
     pad_id: int | None = None,
-    **extra: Any,
 ) -> tuple[Sequence[Logs], dict[str, float]]:
     """Train ``context.start`` on rows and save the checkpoint into ``context.out``.
 
@@ -49,7 +49,6 @@ def train_rows(
         arguments: what this loss adds to the trainer's arguments.
         model: the start as this loss loads it; None = :func:`load_model`.
         pad_id: what rows are padded with; None = the tokenizer's.
-        extra: further keywords of the trainer (``ref_model``).
 
     Returns:
         What the trainer logged in each of the last 20 % of the steps (until the best, where prompts are held out), and
@@ -58,6 +57,8 @@ def train_rows(
     Raises:
         StageError: no row fits, or training diverged.
     """
+    frozen = issubclass(trl.trainer, FrozenReference)
+    reference: dict[str, Any] = {"ref_model": reference_model(context)} if frozen else {}
     model = load_model(context.start, options.dropout) if model is None else model
     kept, too_long = fitting(rows, options.max_length, context.start)
     kept, held_out = split(kept, options.holdout)
@@ -82,7 +83,7 @@ def train_rows(
         train_dataset=Dataset.from_list(kept),
         eval_dataset=Dataset.from_list(held_out) if held_out else None,
         data_collator=numbered(collate) if replay else collate,
-        **extra,
+        **reference,
     )
     take_best(trainer)
     save_trained(trainer, chat, context)

@@ -399,12 +399,12 @@ def test_clipping_outliers_leaves_the_order_of_scores_that_lie_close_together(sc
     import torch
     from accelerate import Accelerator
 
-    from selfreward.plugins.optimizers.ppo.experience import Answer, pack
-    from selfreward.plugins.optimizers.ppo.scores import take_scores
+    from selfreward.plugins.optimizers.ppo.answers import Answer, pack
+    from selfreward.plugins.optimizers.ppo.scores import scale_scores
     from selfreward.plugins.optimizers.ppo.state import State
 
     batch = pack([Answer([1], [2], score) for score in scores], Counter(answers=len(scores)), "cpu")
-    figures = take_scores(batch, State(), PpoConfig(score_scaling=scaling), Accelerator(cpu=True), "batch 1 of 1")
+    figures = scale_scores(batch, State(), PpoConfig(score_scaling=scaling), Accelerator(cpu=True), "batch 1 of 1")
     given = torch.tensor(scores, dtype=torch.float64)
     sd = given.std(correction=0)
     shift = given.mean() if scaling is ScoreScaling.start else 0.0

@@ -1,4 +1,4 @@
-"""A batch of answers as PPO learns from it: tokens, scores, and what was thought of them before the updates."""
+"""A batch of answers as PPO learns from it: tokens, scores, and log-probabilities when they were sampled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answer:
     prompt: list[int]
     tokens: list[int]
     score: float | None
-    behaviour: tuple[float, ...] = ()
+    old_logprobs: tuple[float, ...] = ()
     """Log-probabilities of the tokens when it was sampled; empty = as of the policy now, which has just sampled it."""
 
 
@@ -76,7 +76,7 @@ def pack(answers: list[Answer], counts: Counter[str], device: Any) -> Batch:
 
 
 @dataclass(frozen=True)
-class Reader:
+class AnswerEncoder:
     """Turns answers of the engine, or of a training set, into tokens."""
 
     chat: Chat
@@ -93,8 +93,10 @@ class Reader:
         Raises:
             StageError: the sampler gave another number of answers, or answers without tokens of theirs.
         """
-        judged = [AnsweredPrompt(group.prompt, [c for c in group.candidates if self._asks(c)]) for group in answered]
-        said = iter(rollouts.score([group for group in judged if group.candidates], step))
+        judged = [
+            AnsweredPrompt(group.prompt, [c for c in group.candidates if self._is_judged(c)]) for group in answered
+        ]
+        judgements = iter(rollouts.score([group for group in judged if group.candidates], step))
         counts: Counter[str] = Counter()
         answers: list[Answer] = []
         for group in answered:
@@ -111,8 +113,8 @@ class Reader:
                         "gradients learn from the tokens that were sampled"
                     )
                 score, cut = self.missing_eos, candidate.finish_reason == "length"
-                if self._asks(candidate):
-                    judgement = next(said)
+                if self._is_judged(candidate):
+                    judgement = next(judgements)
                     score = judgement.score
                     counts["votes"] += len(judgement.votes)
                     counts["unreadable"] += sum(vote is None for vote in judgement.votes)
@@ -132,7 +134,7 @@ class Reader:
             answers.append(self._answer(prompt, list(row.token_ids) or self.chat.encode_reply(text), row.score, counts))
         return answers, counts
 
-    def _asks(self, candidate: Candidate) -> bool:
+    def _is_judged(self, candidate: Candidate) -> bool:
         return self.missing_eos is None or candidate.finish_reason != "length"
 
     def _answer(self, prompt: list[int], tokens: Sequence[int], score: float | None, counts: Counter[str]) -> Answer:
