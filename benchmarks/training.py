@@ -40,13 +40,13 @@ from benchmarks.figures import Figure, arguments, report
 from benchmarks.laps import peak
 from selfreward import Message, ModelConfig, ModelRef, Preference, Scored, TrainingContext, TrainingRow, TrainingSet
 from selfreward.plugins import micro
-from selfreward.plugins.optimizers.ppo_options import PpoConfig
+from selfreward.plugins.optimizers.ppo.options import PpoConfig
 from selfreward.plugins.optimizers.preference import Dpo, DpoConfig
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.training.options import Schedule
 
 IMPORTS = [
     "torch._dynamo", "trl.trainer.dpo_trainer", "transformers.models.llama.modeling_llama",
-    "selfreward.plugins.optimizers.ppo_trainer", "selfreward.plugins.optimizers.preference", "benchmarks.figures",
+    "selfreward.plugins.optimizers.ppo.trainer", "selfreward.plugins.optimizers.preference", "benchmarks.figures",
     "benchmarks.laps", "benchmarks.plain_scripts", "benchmarks.bare_loops",
 ]  # fmt: skip
 M0 = Path(str(micro.__file__)).parent / "m0"
@@ -222,7 +222,7 @@ def run(train: Train, job: Job) -> tuple[dict[str, float], float]:
 
 def our_ppo(job: Job) -> None:
     """``optimizer=ppo`` on stored answers."""
-    from selfreward.plugins.optimizers.ppo_trainer import PpoTrainer
+    from selfreward.plugins.optimizers.ppo.trainer import PpoTrainer
 
     trainer = PpoTrainer(training_set(answers(job.size)), job.context(), PPO)
     job.lap("begin")

@@ -34,6 +34,8 @@ from selfreward.core.run.summary import print_summary, round_metrics
 from selfreward.core.store.artifacts import STAGE_FOLDERS, Artifact, Store
 from selfreward.core.store.digests import remember_in
 
+OLDER_COUNTED = 100
+"""Stages of an older version of the store's format that are counted, at most."""
 REFUSED_SHOWN = 5
 """Rows of the data that cannot be used, as far as the start of a run shows them."""
 
@@ -57,7 +59,8 @@ class Run:
         files = Files(choices["data"].build(), choices["model"].config)
         engines = Engines(choices["engine"], options.judge_engine)
         store, log = Store(Path(options.store.path)), RoundLog(engines.main)
-        remember_in(store.path / "digests")
+        if not options.dry_run:  # which leaves nothing behind
+            remember_in(store.path / "digests")
         return Resources(
             options,
             files,
@@ -81,6 +84,9 @@ class Run:
             return
         lay_out(self.folder, self.config)
         self.screen.line(f"run    {self.folder}\nstore  {run.store.path}")
+        if older := run.store.older(most=OLDER_COUNTED):
+            count = f"{older}{' or more' * (older == OLDER_COUNTED)}"
+            self.screen.line(f"the store holds {count} stages of an older version: left alone, their work is done anew")
         if self.config.brought:
             self.screen.line(self.config.brought)
         refused = run.data.refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from selfreward import Plugin, hookimpl
 from selfreward.plugins.optimizers.group_relative import Grpo, Rloo
 from selfreward.plugins.optimizers.kto import Kto
-from selfreward.plugins.optimizers.ppo import Ppo
+from selfreward.plugins.optimizers.ppo.optimizer import Ppo
 from selfreward.plugins.optimizers.preference import Dpo, Ipo, Rpo, Sppo
 from selfreward.plugins.optimizers.reference_free import Orpo, Simpo
 from selfreward.plugins.optimizers.reward_model import RewardModel

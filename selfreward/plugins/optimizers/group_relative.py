@@ -20,33 +20,28 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from selfreward import (
-    Chat,
-    FileContext,
-    Instruction,
-    Optimizer,
-    Prompt,
-    StageError,
-    TrainingContext,
-    TrainingSet,
-    option,
-)
-from selfreward.plugins.optimizers.group_rollouts import COUNTS, GroupRollouts, without_vllm
-from selfreward.plugins.optimizers.trl_trainer import (
-    OptimizationOptions,
-    context_length,
-    load_model,
-    lora_problems,
-    run_trainer,
-    save,
-    trainer_arguments,
-)
+from selfreward import Chat, FileContext, Instruction, Prompt, StageError, TrainingContext, TrainingSet, option
+from selfreward.plugins.optimizers.training.divergence import ran_away
+from selfreward.plugins.optimizers.training.loading import context_length, load_model
+from selfreward.plugins.optimizers.training.optimizer import GradientOptimizer
+from selfreward.plugins.optimizers.training.options import OptimizationOptions
+from selfreward.plugins.optimizers.trl_trainer.group_rollouts import COUNTS, GroupRollouts, without_vllm
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
 HOPELESS = 3
 """Batches of answers after which training ends that has seen no two scores differ in any group."""
+
+LOGGED = {
+    "loss": "loss",
+    "reward": "reward",
+    "kl": "kl",
+    "clip_fraction": "clip_ratio/region_mean",
+    "entropy": "entropy",
+    "length": "completions/mean_length",
+}
+"""Figures, and what the trainer logs them as."""
 
 
 class Loss(Enum):
@@ -108,19 +103,16 @@ class RlooConfig(GroupOptions):
     """Points of score that a nat of KL to the reference costs an answer; 0 = no reference is kept."""
 
 
-class Grpo(Optimizer):
+class Grpo(GradientOptimizer):
     """TRL's GRPO trainer on answers of ours."""
 
     reads = Instruction
-    makes = "policy"
     unfiltered = True
     least_answers = 2
-
     config: GrpoConfig
 
     def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        found, dropout = lora_problems(context.model_config), context.model_config.lora.dropout
+        found, dropout = super().problems(context), context.model_config.lora.dropout
         if context.model_config.lora.r and dropout:
             found.append(
                 f"model.lora.dropout={dropout:g}: the policy is compared with itself token by token, and dropout would "
@@ -142,6 +134,8 @@ class Grpo(Optimizer):
                 saved.
         """
         from datasets import Dataset
+
+        from selfreward.plugins.optimizers.trl_trainer.run import run_trainer, save_trained
 
         chat, config, rollouts = context.start.chat(), self.config, context.rollouts
         assert rollouts is not None, "rows of prompts come with rollouts"
@@ -165,7 +159,7 @@ class Grpo(Optimizer):
             reference=load_model(context.reference) if config.beta and not switched_off else None,
             beta=config.beta,
         )
-        save(trainer, chat, context)
+        save_trained(trainer, chat, context)
         return {**_figures(trainer), "rows": len(prompts), "too_long": too_long}
 
     def trl(self) -> tuple[Any, Any]:
@@ -176,6 +170,8 @@ class Grpo(Optimizer):
 
     def arguments(self, context: TrainingContext, n: int) -> dict[str, Any]:
         """The trainer's arguments for n answers a prompt."""
+        from selfreward.plugins.optimizers.trl_trainer.arguments import trainer_arguments
+
         config, common = self.config, trainer_arguments(self.config, context)
         return common | {
             "per_device_train_batch_size": n * common["per_device_train_batch_size"],
@@ -205,13 +201,11 @@ class Rloo(Grpo):
     config: RlooConfig
 
     def trl(self) -> tuple[Any, Any]:
-        """TRL's trainer, and the class of its arguments."""
         with without_vllm():
             from trl import RLOOConfig, RLOOTrainer
         return RLOOTrainer, RLOOConfig
 
     def loss_arguments(self) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
 
@@ -248,12 +242,9 @@ def _watch(context: TrainingContext, options: Any, n: int) -> TrainerCallback:
                 raise StageError(_hopeless(batches, context.temperature, n))
             kl = given["logs"].get("kl") or 0.0
             if options.max_kl and not kl <= options.max_kl:
-                raise StageError(
-                    f"the KL to the reference {context.reference.name} has grown to {kl:.4g} nats an answer (step "
-                    f"{state.global_step} of {state.max_steps}), beyond optimizer.max_kl={options.max_kl:g}: the "
-                    f"answers have little to do with the reference's any more; {_course(batches)}; ways out: raise "
-                    f"optimizer.beta (now {options.beta:g}), lower optimizer.lr (now {options.lr:g})"
-                )
+                where = f"step {state.global_step} of {state.max_steps}"
+                ways_out = f"raise optimizer.beta (now {options.beta:g}), lower optimizer.lr (now {options.lr:g})"
+                raise ran_away(kl, options.max_kl, where, context, _trend(batches), ways_out)
 
     return Watch()
 
@@ -265,12 +256,12 @@ def _hopeless(batches: Sequence[Mapping[str, float]], temperature: float, n_answ
     return (
         f"no prompt of the first {len(batches)} batches had two answers with different scores, so there is nothing to "
         f"learn: of {answers} answers {unscored} could not be scored and {cut_off} were cut off at the token limit; "
-        f"{_course(batches)}; ways out: a judge or rubric that tells answers apart (judge=, judge.rubric=), raise "
+        f"{_trend(batches)}; ways out: a judge or rubric that tells answers apart (judge=, judge.rubric=), raise "
         f"sampler.temperature (now {temperature:g}), raise sampler.n (now {n_answers})"
     )
 
 
-def _course(batches: Sequence[Mapping[str, float]]) -> str:
+def _trend(batches: Sequence[Mapping[str, float]]) -> str:
     rewards = [f"{logs['reward']:.3g}" for logs in batches if logs.get("reward") is not None]
     return f"the mean score went from {rewards[0]} to {rewards[-1]}" if rewards else "there is no mean score"
 
@@ -278,15 +269,7 @@ def _course(batches: Sequence[Mapping[str, float]]) -> str:
 def _figures(trainer: Trainer) -> dict[str, float]:
     steps = [logs for logs in trainer.state.log_history if "loss" in logs]
     some = max(1, len(steps) // 5)
-    names = {
-        "loss": "loss",
-        "reward": "reward",
-        "kl": "kl",
-        "clip_fraction": "clip_ratio/region_mean",
-        "entropy": "entropy",
-        "length": "completions/mean_length",
-    }
-    figures = {ours: _mean(steps[-some:], theirs) for ours, theirs in names.items()}
+    figures = {name: _mean(steps[-some:], logged) for name, logged in LOGGED.items()}
     figures |= {"reward_start": _mean(steps[:some], "reward"), "flat_groups": _mean(steps, "flat_groups")}
     counts = {name: math.fsum(logs.get(name) or 0 for logs in steps) for name in COUNTS}
     known = {name: value for name, value in figures.items() if value is not None}
@@ -294,6 +277,6 @@ def _figures(trainer: Trainer) -> dict[str, float]:
 
 
 def _mean(logs: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Mean of a figure over the steps that have it: a batch of answers is told once."""
+    """Mean of a figure over the steps that have it: a batch of answers is logged once."""
     values = [step[name] for step in logs if step.get(name) is not None]
     return math.fsum(values) / len(values) if values else None

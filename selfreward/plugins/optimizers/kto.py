@@ -20,28 +20,15 @@ answer serves once, an answer is never put behind its own prompt, and batches ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from selfreward import (
-    Chat,
-    FileContext,
-    Optimizer,
-    Preference,
-    Scored,
-    StageError,
-    TrainingContext,
-    TrainingSet,
-    option,
-)
-from selfreward.plugins.optimizers.frozen_reference import FrozenReference, reference_model
-from selfreward.plugins.optimizers.pairs import pair_rows
-from selfreward.plugins.optimizers.replay import Replay, ReplayLoss, ReplayOptions, open_replay
-from selfreward.plugins.optimizers.trl_trainer import answer_ids, lora_problems, tail_mean, train
-
-if TYPE_CHECKING:
-    from trl import KTOTrainer
+from selfreward import Chat, Preference, Scored, StageError, TrainingSet, option
+from selfreward.plugins.optimizers.training.replay import ReplayOptions
+from selfreward.plugins.optimizers.training.rows import Row, answer_ids, pair_rows
+from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference
+from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
 
 
 @dataclass
@@ -58,95 +45,77 @@ class KtoConfig(ReplayOptions):
     """Scored answers with at least this score are desirable, the others undesirable; pairs need none."""
 
     def problems(self) -> list[str]:
-        """Rules between options."""
+        """A pass of one answer."""
         few = self.batch_size < 2 * self.gradient_accumulation
-        told = (
+        problem = (
             f"batch_size={self.batch_size} must be at least twice gradient_accumulation={self.gradient_accumulation}: "
             "the KL divergence is estimated on the answers of a pass"
         )
-        return [*super().problems(), *[told] * few]
+        return [*super().problems(), *[problem] * few]
 
 
-class Kto(Optimizer):
-    """TRL's KTO trainer on tokens of ours."""
+class Kto(OfflineOptimizer):
+    """TRL's KTO trainer on tokens of ours.
+
+    Figures besides those that all share, over the last 20 % of the steps: ``reward_accuracy`` (share of answers on the
+    right side of the KL divergence: desirable ones above); ``chosen_change``, ``rejected_change`` (log-probability of
+    a desirable or undesirable answer minus the reference's); ``kl`` (z in nats). ``rows`` are answers, and
+    ``desirable_share`` is of all of them, too long ones included.
+    """
 
     reads = (Preference, Scored)
-    makes = "policy"
-
     config: KtoConfig
 
-    def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        return lora_problems(context.model_config)
+    def rows(self, training: TrainingSet, chat: Chat) -> Iterable[Row]:
+        if issubclass(training.row_type, Preference):
+            return _paired(training, chat)
+        return _scored(training, chat, self.config.threshold)
 
-    def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
-        """Train and save.
-
-        Figures, over the last 20 % of the steps: ``loss``; ``reward_accuracy`` (share of answers on their side of the
-        KL divergence: desirable ones above, undesirable ones below); ``chosen_change``, ``rejected_change``
-        (log-probability of a desirable or undesirable answer minus the reference's); ``kl`` (z in nats); ``steps``,
-        ``rows`` (answers), ``too_long``; ``desirable_share`` (of the answers, too long ones included); with ``replay``
-        also ``replay_loss`` and ``replay_rows``; where prompts are held out, also those of
-        :func:`selfreward.plugins.optimizers.holdout.figures`.
-
-        Raises:
-            StageError: a pair is no pair, no row fits, all answers are of one kind, there is nothing to replay, or
-                training diverged.
-        """
-        from trl import KTOConfig
+    def trl(self) -> Trl:
+        from trl import KTOConfig, KTOTrainer
         from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
-        chat, config = context.start.chat(), self.config
-        paired = issubclass(training.row_type, Preference)
-        rows = list(_paired(training, chat) if paired else _scored(training, chat, config.threshold))
-        collate: Any = DataCollatorForUnpairedPreference(pad_token_id=chat.pad_id)
-        replay = open_replay(len(rows), chat, context, config)
-        arguments = {
+        trainer = type("Kto", (KtoOnTokens, KTOTrainer), {"options": self.config})
+        return Trl(trainer, KTOConfig, DataCollatorForUnpairedPreference)
+
+    def arguments(self) -> dict[str, Any]:
+        config = self.config
+        return OWN_REFERENCE | {
             "beta": config.beta,
             "desirable_weight": config.desirable_weight,
             "undesirable_weight": config.undesirable_weight,
-            "precompute_ref_log_probs": True,
-            "disable_dropout": False,
             # TRL insists; its reason does not hold here, and our trainer draws the rows as it is told to
             "train_sampling_strategy": "sequential",
         }
-        tail, figures = train(
-            _trainer_class(config, paired, replay),
-            KTOConfig,
-            chat,
-            rows,
-            context,
-            config,
-            arguments,
-            data_collator=replay.numbered(collate) if replay else collate,
-            ref_model=reference_model(context),
-        )
-        figures |= {"reward_accuracy": tail_mean(tail, "rewards/accuracies"), "kl": tail_mean(tail, "kl")}
+
+    def figures(self, tail: Sequence[Logs], rows: Sequence[Row]) -> dict[str, float]:
+        figures = {"reward_accuracy": tail_mean(tail, "rewards/accuracies"), "kl": tail_mean(tail, "kl")}
         figures["desirable_share"] = sum(row["label"] for row in rows) / len(rows)
         for name, kind in (("chosen_change", "desirable"), ("rejected_change", "undesirable")):
             share = tail_mean(tail, f"share/{kind}")
             figures |= {name: tail_mean(tail, f"change/{kind}") / share} if share else {}
-        return figures | (replay.figures(tail) if replay else {})
+        return figures
 
 
-def _paired(pairs: Iterable[Preference], chat: Chat) -> Iterator[dict[str, Any]]:
+def _paired(pairs: Iterable[Preference], chat: Chat) -> Iterator[Row]:
     for row in pair_rows(pairs, chat):
         for place, answer in enumerate((row["chosen_ids"], row["rejected_ids"])):
-            ids = {"prompt_ids": row["prompt_ids"], "completion_ids": answer}
-            length, number = len(row["prompt_ids"]) + len(answer), 2 * row["number"] + place
-            yield {**ids, "label": not place, "length": length, "number": number, "prompt_id": row["prompt_id"]}
+            number = 2 * row["number"] + place
+            yield _row(row["prompt_ids"], answer, label=not place, number=number, prompt_id=row["prompt_id"])
 
 
-def _scored(answers: Iterable[Scored], chat: Chat, threshold: float) -> Iterator[dict[str, Any]]:
+def _scored(answers: Iterable[Scored], chat: Chat, threshold: float) -> Iterator[Row]:
     for number, row in enumerate(answers):
-        prompt, answer = chat.encode(row.prompt), answer_ids(chat, row.token_ids, row.completion)
-        ids = {"prompt_ids": prompt, "completion_ids": answer}
-        length, label = len(prompt) + len(answer), row.score >= threshold
-        told = {"number": number, "prompt_id": row.prompt_id, "score": row.score}
-        yield {**ids, "label": label, "length": length, **told}
+        answer, label = answer_ids(chat, row.token_ids, row.completion), row.score >= threshold
+        given = {"number": number, "prompt_id": row.prompt_id, "score": row.score}
+        yield _row(chat.encode(row.prompt), answer, label=label, **given)
 
 
-def _check_kinds(rows: Any, config: KtoConfig, paired: bool) -> None:
+def _row(prompt: list[int], answer: list[int], **columns: Any) -> Row:
+    return {"prompt_ids": prompt, "completion_ids": answer, "length": len(prompt) + len(answer), **columns}
+
+
+def _check_kinds(rows: Any, config: KtoConfig) -> None:
     """Both kinds of answers must be there.
 
     Raises:
@@ -156,14 +125,14 @@ def _check_kinds(rows: Any, config: KtoConfig, paired: bool) -> None:
     if 0 < sum(labels) < len(labels):
         return
     kind = "undesirable" if labels[0] else "desirable"
-    if paired:
-        why = f"those of the other kind exceed optimizer.max_length={config.max_length}; raise it"
-    else:
+    if "score" in rows.column_names:
         scores = rows["score"]
         why = (
             f"their scores go from {min(scores):g} to {max(scores):g} and optimizer.threshold is "
             f"{config.threshold:g}; {'raise' if labels[0] else 'lower'} it, or give the judge more to tell them apart"
         )
+    else:
+        why = f"those of the other kind exceed optimizer.max_length={config.max_length}; raise it"
     raise StageError(f"none of the {len(labels)} answers to train on is {kind}, and KTO needs both kinds: {why}")
 
 
@@ -179,50 +148,47 @@ def partners(prompts: Sequence[str]) -> list[int]:
     return [taken[row] for row in range(len(prompts))]
 
 
-def _trainer_class(config: KtoConfig, paired: bool, replay: Replay | None) -> type[KTOTrainer]:
-    import torch
-    from trl import KTOTrainer
+class KtoOnTokens(FrozenReference):
+    """What TRL's KTO trainer does in place of its own ways, on rows that are token ids already."""
 
-    class IdsKTOTrainer(ReplayLoss, FrozenReference, KTOTrainer):
-        reference_columns = ("ref_logps", "ref_KL_logps")
+    options: KtoConfig
+    reference_columns = ("ref_logps", "ref_KL_logps")
 
-        def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: Any, name: str) -> Any:
-            """The rows are token ids already; what is lent is cut to the longest row, and nobody is trained on it."""
-            if name == "train":
-                _check_kinds(dataset, config, paired)
-            answers, longest = list(dataset["completion_ids"]), max(dataset["length"])
-            rooms = [longest - len(prompt) for prompt in dataset["prompt_ids"]]
-            lent = zip(partners(list(dataset["prompt_id"])), rooms, strict=True)
-            return dataset.add_column("KL_completion_ids", [answers[other][:room] for other, room in lent])
+    def _prepare_dataset(self, dataset: Any, tokenizer: Any, args: Any, name: str) -> Any:
+        """Lend the prompts; what is lent is cut to the longest row, and nobody is trained on it."""
+        if name == "train":
+            _check_kinds(dataset, self.options)
+        answers, longest = list(dataset["completion_ids"]), max(dataset["length"])
+        rooms = [longest - len(prompt) for prompt in dataset["prompt_ids"]]
+        lent = zip(partners(list(dataset["prompt_id"])), rooms, strict=True)
+        return dataset.add_column("KL_completion_ids", [answers[other][:room] for other, room in lent])
 
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            self.args.train_sampling_strategy = "group_by_length" if config.group_by_length else "random"
-            return super()._get_train_sampler(train_dataset)
+    def _get_train_sampler(self: Any, train_dataset: Any = None) -> Any:
+        self.args.train_sampling_strategy = "group_by_length" if self.options.group_by_length else "random"
+        return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
 
-        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-            """As TRL's, with figures that can be averaged over batches in which a kind is missing."""
-            outputs: list[Any] = []
+    def _compute_loss(self: Any, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        """As TRL's, with figures that can be averaged over batches in which a kind is missing."""
+        import torch
 
-            def heard(**given: Any) -> Any:
-                outputs.append(model(**given))
-                return outputs[-1]
+        outputs: list[Any] = []
 
-            loss = super()._compute_loss(heard, inputs, return_outputs)
-            metrics = self._metrics["train" if self.model.training else "eval"]
-            change = outputs[-1].log_probs.detach().sum(1) - inputs["ref_logps"]
-            desirable = inputs["label"].bool()
-            right = (change > metrics["kl"][-1]) == desirable
-            told = {
-                "rewards/accuracies": right,
-                "share/desirable": desirable,
-                "share/undesirable": ~desirable,
-                "change/desirable": change * desirable,
-                "change/undesirable": change * ~desirable,
-            }
-            gathered = self.accelerator.gather(torch.stack([values.float() for values in told.values()], 1))
-            for name, values in zip(told, gathered.T, strict=True):
-                metrics[name].append(values.mean().item())
-            return loss
+        def recording(**given: Any) -> Any:
+            outputs.append(model(**given))
+            return outputs[-1]
 
-    IdsKTOTrainer.replay = replay
-    return IdsKTOTrainer
+        loss = super()._compute_loss(recording, inputs, return_outputs)  # type: ignore[misc]
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        logratios = outputs[-1].log_probs.detach().sum(1) - inputs["ref_logps"]
+        desirable = inputs["label"].bool()
+        logged = {
+            "rewards/accuracies": (logratios > metrics["kl"][-1]) == desirable,
+            "share/desirable": desirable,
+            "share/undesirable": ~desirable,
+            "change/desirable": logratios * desirable,
+            "change/undesirable": logratios * ~desirable,
+        }
+        gathered = self.accelerator.gather(torch.stack([values.float() for values in logged.values()], 1))
+        for name, values in zip(logged, gathered.T, strict=True):
+            metrics[name].append(values.mean().item())
+        return loss

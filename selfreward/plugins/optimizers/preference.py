@@ -11,24 +11,21 @@ With log-ratios d = log pi(answer | prompt) - log ref(answer | prompt), summed o
 
 and on request ``nll`` times the chosen answers' negative log-likelihood per token, without which their probability
 tends to fall (arXiv:2404.19733 eq. 1; TRL averages over all the chosen tokens of a batch, the paper answer by answer),
-and ``replay`` times that of demonstrations of the rounds before the loop
-(:mod:`selfreward.plugins.optimizers.replay`). SPPO has no ``nll``: it holds the chosen answer to a target of its own.
+and ``replay`` times that of demonstrations of the rounds before the loop (``training/replay.py``). SPPO has no ``nll``:
+it holds the chosen answer to a target of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from selfreward import FileContext, Optimizer, Preference, TrainingContext, TrainingSet, option
-from selfreward.plugins.optimizers.frozen_reference import FrozenReference, reference_model
-from selfreward.plugins.optimizers.pairs import pair_rows
-from selfreward.plugins.optimizers.replay import Replay, ReplayLoss, ReplayOptions, open_replay
-from selfreward.plugins.optimizers.trl_trainer import lora_problems, tail_mean, train
-
-if TYPE_CHECKING:
-    from trl import DPOTrainer
+from selfreward import Chat, Preference, TrainingSet, option
+from selfreward.plugins.optimizers.training.replay import ReplayOptions
+from selfreward.plugins.optimizers.training.rows import Row, pair_rows
+from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference
+from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
 
 
 @dataclass
@@ -65,61 +62,40 @@ class SppoConfig(ReplayOptions):
     """1 / eta of the paper, there 1/1000: the targets of the log-ratios are 1 / (2 beta) and minus that."""
 
 
-class Dpo(Optimizer):
-    """TRL's DPO trainer on tokens of ours."""
+class Dpo(OfflineOptimizer):
+    """TRL's DPO trainer on tokens of ours.
+
+    Figures besides those that all share, over the last 20 % of the steps: ``reward_accuracy`` (share of pairs whose
+    chosen answer rose above the rejected one) and ``chosen_change``, ``rejected_change`` (log-probability of an answer
+    minus the reference's).
+    """
 
     reads = Preference
-    makes = "policy"
     loss: ClassVar[str] = "sigmoid"
-
     config: DpoConfig
 
-    def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        return lora_problems(context.model_config)
+    def rows(self, training: TrainingSet, chat: Chat) -> Iterable[Row]:
+        return pair_rows(training, chat)
 
-    def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
-        """Train and save.
-
-        Figures, over the last 20 % of the steps: ``loss``, ``reward_accuracy`` (share of pairs whose chosen answer rose
-        above the rejected one) and ``chosen_change``, ``rejected_change`` (log-probability of an answer minus the
-        reference's); ``steps``, ``rows``, ``too_long``; with ``replay`` also ``replay_loss`` and ``replay_rows``; where
-        prompts are held out, also those of :func:`selfreward.plugins.optimizers.holdout.figures`.
-
-        Raises:
-            StageError: a pair is no pair, no row fits, there is nothing to replay, or training diverged.
-        """
-        from trl import DPOConfig
+    def trl(self) -> Trl:
+        from trl import DPOConfig, DPOTrainer
         from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-        chat, config = context.start.chat(), self.config
-        collate: Any = DataCollatorForPreference(pad_token_id=chat.pad_id)
-        replay = open_replay(len(training), chat, context, config)
-        weights = {self.loss: 1.0} | ({"sft": config.nll} if getattr(config, "nll", 0) else {})
-        arguments = {
-            "loss_type": list(weights),
-            "loss_weights": list(weights.values()),
-            "beta": config.beta,
-            "precompute_ref_log_probs": True,
-            # our own ``dropout`` rules the model, and TRL's switch would silence that of the adapters too
-            "disable_dropout": False,
-        }
-        tail, figures = train(
-            _trainer_class(replay),
-            DPOConfig,
-            chat,
-            pair_rows(training, chat),
-            context,
-            config,
-            arguments,
-            data_collator=replay.numbered(collate) if replay else collate,
-            ref_model=reference_model(context),
-        )
-        figures |= replay.figures(tail) if replay else {}
-        return figures | {
+        class Trainer(FrozenReference, DPOTrainer):  # type: ignore[misc]
+            reference_columns = ("ref_chosen_logps", "ref_rejected_logps")
+
+        return Trl(Trainer, DPOConfig, DataCollatorForPreference)
+
+    def arguments(self) -> dict[str, Any]:
+        weights = {self.loss: 1.0} | ({"sft": self.config.nll} if getattr(self.config, "nll", 0) else {})
+        losses = {"loss_type": list(weights), "loss_weights": list(weights.values()), "beta": self.config.beta}
+        return OWN_REFERENCE | losses
+
+    def figures(self, tail: Sequence[Logs], rows: Sequence[Row]) -> dict[str, float]:
+        return {
             "reward_accuracy": tail_mean(tail, "rewards/accuracies"),
-            "chosen_change": tail_mean(tail, "rewards/chosen") / config.beta,
-            "rejected_change": tail_mean(tail, "rewards/rejected") / config.beta,
+            "chosen_change": tail_mean(tail, "rewards/chosen") / self.config.beta,
+            "rejected_change": tail_mean(tail, "rewards/rejected") / self.config.beta,
         }
 
 
@@ -141,13 +117,3 @@ class Sppo(Dpo):
 
     loss = "sppo_hard"
     config: SppoConfig
-
-
-def _trainer_class(replay: Replay | None) -> type[DPOTrainer]:
-    from trl import DPOTrainer
-
-    class IdsDPOTrainer(ReplayLoss, FrozenReference, DPOTrainer):
-        reference_columns = ("ref_chosen_logps", "ref_rejected_logps")
-
-    IdsDPOTrainer.replay = replay
-    return IdsDPOTrainer

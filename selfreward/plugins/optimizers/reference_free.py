@@ -8,7 +8,7 @@ With p = log pi(answer | prompt) / |answer|:
   the paper's formula does (its code, and TRL's, imitate the prompt too)
 
 ``simpo`` takes on request ``nll`` times the chosen answers' negative log-likelihood -p_chosen, without which it may
-fall (CPO-SimPO), and both ``replay`` (:mod:`selfreward.plugins.optimizers.replay`).
+fall (CPO-SimPO), and both ``replay`` (:mod:`selfreward.plugins.optimizers.training.replay`).
 
 The losses are those of TRL's experimental CPO and ORPO trainers. They stand here on its DPO trainer, since the
 experimental ones tokenise by themselves, build the logits of all tokens, and may go without notice. What is left of DPO
@@ -18,20 +18,28 @@ is the loop: no reference is made or asked.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from selfreward import FileContext, Optimizer, Preference, TrainingContext, TrainingSet, option
-from selfreward.plugins.optimizers.pairs import pair_rows
-from selfreward.plugins.optimizers.replay import Replay, ReplayLoss, ReplayOptions, open_replay
-from selfreward.plugins.optimizers.trl_trainer import lora_problems, tail_mean, train
+from selfreward import Chat, Preference, TrainingSet, option
+from selfreward.plugins.optimizers.training.replay import ReplayOptions
+from selfreward.plugins.optimizers.training.rows import Row, pair_rows
+from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE
+from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
-    from trl import DPOTrainer
+
+
+LOGGED = {
+    "reward_accuracy": "rewards/accuracies",
+    "chosen_log_prob": "logps/chosen",
+    "rejected_log_prob": "logps/rejected",
+}
+"""Figures, and what the trainer logs them as."""
 
 
 @dataclass
@@ -39,7 +47,7 @@ class ReferenceFreeOptions(ReplayOptions):
     """Options of an optimizer that has no reference."""
 
     def problems(self) -> list[str]:
-        """Rules between options."""
+        """A reference that would be ignored."""
         asked = self.reference != "start"
         return [*super().problems(), *["reference: this loss has none; leave it at start"] * asked]
 
@@ -64,54 +72,34 @@ class OrpoConfig(ReferenceFreeOptions):
     """Weight of the odds ratio beside the imitation of the chosen answers (the paper's lambda)."""
 
 
-class ReferenceFree(Optimizer):
-    """A loss of two log-probabilities per token, in TRL's DPO trainer, on tokens of ours."""
+class ReferenceFree(OfflineOptimizer):
+    """A loss of two log-probabilities per token, in TRL's DPO trainer, on tokens of ours.
+
+    Figures besides those that all share, over the last 20 % of the steps: ``reward_accuracy`` (share of pairs whose
+    chosen answer is likelier per token), and ``chosen_log_prob`` and ``rejected_log_prob`` (per token).
+    """
 
     reads = Preference
-    makes = "policy"
-
-    def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        return lora_problems(context.model_config)
 
     @abstractmethod
     def losses(self, chosen: Tensor, rejected: Tensor) -> Tensor:
-        """The loss of each pair, of the answers' mean log-probabilities per token."""
+        """The loss of each pair [pairs], of the answers' mean log-probabilities per token [pairs]."""
 
-    def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
-        """Train and save.
+    def rows(self, training: TrainingSet, chat: Chat) -> Iterable[Row]:
+        return pair_rows(training, chat)
 
-        Figures, over the last 20 % of the steps: ``loss``, ``reward_accuracy`` (share of pairs whose chosen answer is
-        likelier per token) and ``chosen_log_prob``, ``rejected_log_prob`` (per token); ``steps``, ``rows``,
-        ``too_long``; with ``replay`` also ``replay_loss`` and ``replay_rows``; where prompts are held out, also those
-        of :func:`selfreward.plugins.optimizers.holdout.figures`.
-
-        Raises:
-            StageError: a pair is no pair, no row fits, there is nothing to replay, or training diverged.
-        """
-        from trl import DPOConfig
+    def trl(self) -> Trl:
+        from trl import DPOConfig, DPOTrainer
         from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-        chat = context.start.chat()
-        collate: Any = DataCollatorForPreference(pad_token_id=chat.pad_id)
-        replay = open_replay(len(training), chat, context, self.config)
-        tail, figures = train(
-            _trainer_class(self.losses, replay),
-            DPOConfig,
-            chat,
-            pair_rows(training, chat),
-            context,
-            self.config,
-            # with log-probabilities "computed beforehand" no reference is loaded
-            {"precompute_ref_log_probs": True, "disable_dropout": False},
-            data_collator=replay.numbered(collate) if replay else collate,
-        )
-        figures |= replay.figures(tail) if replay else {}
-        return figures | {
-            "reward_accuracy": tail_mean(tail, "rewards/accuracies"),
-            "chosen_log_prob": tail_mean(tail, "logps/chosen"),
-            "rejected_log_prob": tail_mean(tail, "logps/rejected"),
-        }
+        trainer = type("ReferenceFree", (ReferenceFreeLoss, DPOTrainer), {"pair_losses": staticmethod(self.losses)})
+        return Trl(trainer, DPOConfig, DataCollatorForPreference)
+
+    def arguments(self) -> dict[str, Any]:
+        return OWN_REFERENCE
+
+    def figures(self, tail: Sequence[Logs], rows: Sequence[Row]) -> dict[str, float]:
+        return {ours: tail_mean(tail, name) for ours, name in LOGGED.items()}
 
 
 class Simpo(ReferenceFree):
@@ -120,7 +108,6 @@ class Simpo(ReferenceFree):
     config: SimpoConfig
 
     def losses(self, chosen: Tensor, rejected: Tensor) -> Tensor:
-        """Logistic, with a margin."""
         from torch.nn.functional import logsigmoid
 
         rewards = self.config.beta * (chosen - rejected)
@@ -133,7 +120,6 @@ class Orpo(ReferenceFree):
     config: OrpoConfig
 
     def losses(self, chosen: Tensor, rejected: Tensor) -> Tensor:
-        """Imitation, and the log of the odds ratio."""
         import torch
         from torch.nn.functional import logsigmoid
 
@@ -142,35 +128,28 @@ class Orpo(ReferenceFree):
         return -chosen - self.config.beta * logsigmoid(log_odds[0] - log_odds[1])
 
 
-def _trainer_class(losses: Callable[[Tensor, Tensor], Tensor], replay: Replay | None) -> type[DPOTrainer]:
-    import torch
-    from trl import DPOTrainer
+class ReferenceFreeLoss:
+    """What TRL's DPO trainer does in place of its own loss, without a reference, on rows that are token ids already."""
 
-    class ReferenceFreeTrainer(ReplayLoss, DPOTrainer):
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            """The rows are token ids already."""
-            return dataset
+    pair_losses: Callable[[Tensor, Tensor], Tensor]
 
-        def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
-            """There is no reference."""
-            return dataset
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
 
-        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
-            """In place of DPO's."""
-            labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-            given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            routed = {"output_router_logits": True} if self.aux_loss_enabled else {}
-            outputs = model(**given, **routed, labels=labels, use_cache=False, fused_lm_head=True)
-            per_token = outputs.log_probs.sum(1) / (labels != -100).sum(1)
-            chosen, rejected = per_token.chunk(2)
-            told = torch.stack([chosen > rejected, chosen, rejected]).detach()
-            metrics = self._metrics["train" if self.model.training else "eval"]
-            for name, values in zip(
-                ("rewards/accuracies", "logps/chosen", "logps/rejected"), self.accelerator.gather(told.T).T, strict=True
-            ):
-                metrics[name].append(values.mean().item())
-            loss = losses(chosen, rejected).mean()
-            return loss + self.router_aux_loss_coef * outputs.aux_loss if self.aux_loss_enabled else loss
+    def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+        return dataset
 
-    ReferenceFreeTrainer.replay = replay
-    return ReferenceFreeTrainer
+    def _compute_loss(self: Any, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        import torch
+
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        routed = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**given, **routed, labels=labels, use_cache=False, fused_lm_head=True)
+        chosen, rejected = (outputs.log_probs.sum(1) / (labels != -100).sum(1)).chunk(2)
+        logged = self.accelerator.gather(torch.stack([chosen > rejected, chosen, rejected]).detach().T).T
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, values in zip(LOGGED.values(), logged, strict=True):
+            metrics[name].append(values.mean().item())
+        loss = self.pair_losses(chosen, rejected).mean()
+        return loss + self.router_aux_loss_coef * outputs.aux_loss if self.aux_loss_enabled else loss

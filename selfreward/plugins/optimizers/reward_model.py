@@ -30,21 +30,16 @@ from dataclasses import dataclass
 from statistics import pstdev
 from typing import TYPE_CHECKING, Any
 
-from selfreward import Chat, FileContext, Optimizer, Preference, StageError, TrainingContext, TrainingSet, option
-from selfreward.plugins.optimizers.pairs import pair_rows
-from selfreward.plugins.optimizers.trl_trainer import (
-    TrainingOptions,
-    cpu_threads,
-    fitting,
-    load_model,
-    lora_problems,
-    tail_mean,
-    train,
-)
+from selfreward import Chat, Preference, StageError, TrainingContext, TrainingSet, option
+from selfreward.plugins.optimizers.training.loading import load_model, model_config
+from selfreward.plugins.optimizers.training.optimizer import GradientOptimizer
+from selfreward.plugins.optimizers.training.options import TrainingOptions
+from selfreward.plugins.optimizers.training.rows import Row, fitting, pair_rows
+from selfreward.plugins.optimizers.training.threads import cpu_threads
+from selfreward.plugins.optimizers.trl_trainer.offline import Trl, tail_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from trl import RewardTrainer
 
 SHIFT = "selfreward_reward_shift"
 """Where ``config.json`` says what is to be subtracted from the head's output."""
@@ -52,8 +47,6 @@ SHIFT = "selfreward_reward_shift"
 SIDES = ("chosen_ids", "rejected_ids")
 TOGETHER = 8
 """Reference outputs that are read at once."""
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass
@@ -72,17 +65,12 @@ class RewardModelConfig(TrainingOptions):
     """Reference outputs at most: the data's demonstrations, evenly spaced, or without them the training answers."""
 
 
-class RewardModel(Optimizer):
+class RewardModel(GradientOptimizer):
     """TRL's reward trainer on tokens of ours."""
 
     reads = Preference
     makes = "reward"
-
     config: RewardModelConfig
-
-    def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        return lora_problems(context.model_config)
 
     def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
         """Train and save.
@@ -90,47 +78,63 @@ class RewardModel(Optimizer):
         Figures, over the last 20 % of the steps: ``loss`` and ``accuracy`` (share of pairs in the right order);
         ``steps``, ``rows``, ``too_long``; on the reference outputs, ``reference_rows`` in number: ``reward_mean`` and
         ``reward_std`` of the head, and ``shift``, what is subtracted from it; where prompts are held out, also those of
-        :func:`selfreward.plugins.optimizers.holdout.figures`.
+        :func:`selfreward.plugins.optimizers.trl_trainer.holdout.holdout_figures`.
 
         Raises:
             StageError: a pair is no pair, a token is not in the start's vocabulary, no row fits, the start is another
                 classifier, or training diverged.
         """
-        from trl import RewardConfig
+        from trl import RewardConfig, RewardTrainer
         from trl.trainer.reward_trainer import DataCollatorForPreference
 
+        from selfreward.plugins.optimizers.trl_trainer.run import train_rows
+
         chat, config = context.start.chat(), self.config
-        vocabulary = _vocabulary(context)
+        vocabulary = int(model_config(context.start).get_text_config().vocab_size)
         rows = list(_rows(training, chat, config.margin))
         _check_tokens(rows, vocabulary, chat, context)
         reference = _reference(rows, chat, context, config)
         pad_id = free_pad_id(chat, rows, vocabulary)
         if added := chat.tokenizer.added_tokens_decoder.get(pad_id):
             chat.tokenizer.pad_token = added.content  # so that others who load the checkpoint pad with it
-        tail, figures = train(
-            _trainer_class(pad_id),
-            RewardConfig,
-            chat,
+        trainer = type("Reward", (HeadInFloat32, RewardTrainer), {"pad_id": pad_id})
+        tail, figures = train_rows(
+            Trl(trainer, RewardConfig, DataCollatorForPreference),
             rows,
+            chat,
             context,
             config,
             # our own ``dropout`` rules the model, and TRL's switch would silence that of the adapters too
             {"center_rewards_coefficient": config.center or None, "disable_dropout": False},
             model=_load(context, config.dropout),
-            data_collator=DataCollatorForPreference(pad_token_id=pad_id),
+            pad_id=pad_id,
         )
         figures["accuracy"] = tail_mean(tail, "accuracy")
         return figures | _normalise(reference, context, config)
 
 
-def free_pad_id(chat: Chat, rows: Iterable[Mapping[str, Any]], vocabulary: int) -> int:
+class HeadInFloat32:
+    """What TRL's reward trainer does besides: its model pads with an id of ours, and its head is trained in float32."""
+
+    pad_id: int
+
+    def __init__(self: Any, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.processing_class = None  # its padding token would become the model's
+        self.model.config.get_text_config().pad_token_id = self.pad_id
+        for weight in self.model.parameters():
+            if weight.requires_grad:  # PEFT leaves the head in bfloat16, where small steps are lost
+                weight.data = weight.data.float()
+
+
+def free_pad_id(chat: Chat, rows: Iterable[Row], vocabulary: int) -> int:
     """An id with which no answer ends: the tokenizer's own, else a control token's, else the lowest."""
     ends = chat.stop_ids | {row[side][-1] for row in rows for side in SIDES}
     known = (chat.pad_id, *sorted(chat.tokenizer.added_tokens_decoder), *range(vocabulary))
     return next(i for i in known if i not in ends and i < vocabulary)
 
 
-def _rows(training: TrainingSet, chat: Chat, margin: float) -> Iterator[dict[str, Any]]:
+def _rows(training: TrainingSet, chat: Chat, margin: float) -> Iterator[Row]:
     """Each answer after its prompt."""
     for scored, row in zip(training, pair_rows(training, chat), strict=True):
         ids = {side: row["prompt_ids"] + row[side] for side in SIDES}
@@ -138,14 +142,7 @@ def _rows(training: TrainingSet, chat: Chat, margin: float) -> Iterator[dict[str
         yield {**ids, **gap, "length": row["length"], "prompt_id": row["prompt_id"]}
 
 
-def _vocabulary(context: TrainingContext) -> int:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(context.start.path, trust_remote_code=False)
-    return int(config.get_text_config().vocab_size)
-
-
-def _check_tokens(rows: Rows, vocabulary: int, chat: Chat, context: TrainingContext) -> None:
+def _check_tokens(rows: list[Row], vocabulary: int, chat: Chat, context: TrainingContext) -> None:
     largest = max(max(row[side]) for row in rows for side in SIDES)
     tokenizer = len(chat.tokenizer)
     if max(largest + 1, tokenizer) > vocabulary:
@@ -159,10 +156,10 @@ def _check_tokens(rows: Rows, vocabulary: int, chat: Chat, context: TrainingCont
 def _load(context: TrainingContext, dropout: float) -> PreTrainedModel:
     """The start as a reward model; where it has no head, one is drawn from the seed."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
-    config = AutoConfig.from_pretrained(context.start.path, trust_remote_code=False)
+    config = model_config(context.start)
     classifies = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
     if classifies and config.num_labels != 1:
         raise StageError(
@@ -181,24 +178,7 @@ def _load(context: TrainingContext, dropout: float) -> PreTrainedModel:
     return model
 
 
-def _trainer_class(pad_id: int) -> type[RewardTrainer]:
-    import torch
-    from trl import RewardTrainer
-
-    class IdsRewardTrainer(RewardTrainer):
-        def __init__(self, *given: Any, **named: Any) -> None:
-            super().__init__(*given, **named)
-            self.processing_class = None  # its padding token would become the model's
-            model: Any = self.model
-            model.config.get_text_config().pad_token_id = pad_id
-            for weight in model.parameters():
-                if weight.requires_grad:  # PEFT leaves the head in bfloat16, where small steps are lost
-                    weight.data = weight.data.to(torch.float32)
-
-    return IdsRewardTrainer
-
-
-def _reference(rows: Rows, chat: Chat, context: TrainingContext, config: RewardModelConfig) -> list[list[int]]:
+def _reference(rows: list[Row], chat: Chat, context: TrainingContext, config: RewardModelConfig) -> list[list[int]]:
     """The outputs whose mean reward is made 0.
 
     Raises:
@@ -208,7 +188,7 @@ def _reference(rows: Rows, chat: Chat, context: TrainingContext, config: RewardM
     ids = [chat.encode(asked) + chat.encode_reply(reply) for asked, reply in _spaced(outputs, config.reference_rows)]
     ids = ids or _spaced([row[side] for row in rows for side in SIDES], config.reference_rows)
     table = [{"ids": row, "length": len(row)} for row in ids]
-    return [row["ids"] for row in fitting(table, config, context.start, "reference outputs")[0]]
+    return [row["ids"] for row in fitting(table, config.max_length, context.start, "reference outputs")[0]]
 
 
 def _spaced(rows: Sequence[Any], n: int) -> list[Any]:

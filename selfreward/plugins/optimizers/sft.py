@@ -6,17 +6,13 @@ Source: arXiv:2401.10020 §2.2 and §3.1.2 (lr 5.5e-6 to 1.1e-6 on a cosine, bat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from selfreward import Demonstration, FileContext, Optimizer, TrainingContext, TrainingSet, option
-from selfreward.plugins.optimizers.trl_trainer import (
-    Schedule,
-    TrainingOptions,
-    demonstration_rows,
-    lora_problems,
-    train,
-)
+from selfreward import Chat, Demonstration, TrainingSet, option
+from selfreward.plugins.optimizers.training.options import Schedule, TrainingOptions
+from selfreward.plugins.optimizers.training.rows import Row, demonstration_rows
+from selfreward.plugins.optimizers.trl_trainer.offline import OfflineOptimizer, Trl
 
 
 @dataclass
@@ -28,32 +24,17 @@ class SftConfig(TrainingOptions):
     min_lr_ratio: float = option(0.2, ge=0, lt=1)
 
 
-class Sft(Optimizer):
-    """TRL's SFT trainer on tokens of ours."""
+class Sft(OfflineOptimizer):
+    """TRL's SFT trainer on tokens of ours; its figures are those that all share."""
 
     reads = Demonstration
-    makes = "policy"
-
     config: SftConfig
 
-    def problems(self, context: FileContext) -> list[str]:
-        """What would go wrong, before any work."""
-        return lora_problems(context.model_config)
+    def rows(self, training: TrainingSet, chat: Chat) -> Iterable[Row]:
+        return demonstration_rows(training, chat)
 
-    def update(self, training: TrainingSet, context: TrainingContext) -> Mapping[str, float]:
-        """Train and save.
-
-        Figures: ``loss`` over the last 20 % of the steps, ``steps``, ``rows``, ``too_long``; where prompts are held
-        out, also those of :func:`selfreward.plugins.optimizers.holdout.figures`.
-
-        Raises:
-            StageError: no row fits, or training diverged.
-        """
+    def trl(self) -> Trl:
         from trl import SFTConfig, SFTTrainer
         from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-        chat = context.start.chat()
-        collator = DataCollatorForLanguageModeling(pad_token_id=chat.pad_id)
-        rows = demonstration_rows(training, chat)
-        _, figures = train(SFTTrainer, SFTConfig, chat, rows, context, self.config, data_collator=collator)
-        return figures
+        return Trl(SFTTrainer, SFTConfig, DataCollatorForLanguageModeling)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward import Demonstration, Scored, StageError, TrainingSet
-from selfreward.plugins.optimizers.holdout import split
 from selfreward.plugins.optimizers.kto import Kto, KtoConfig, partners
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.training.options import Schedule
+from selfreward.plugins.optimizers.trl_trainer.holdout import split
 
 END = 1
 PAIRS = [("a:1+2", "three", "four,I-think"), ("hello", "hi", "go-away"), ("say<|end|>", "<|end|>", "no")]

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from selfreward import Demonstration, StageError, TrainingSet
-from selfreward.plugins.optimizers.holdout import split
 from selfreward.plugins.optimizers.reference_free import Orpo, OrpoConfig, Simpo, SimpoConfig
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.training.options import Schedule
+from selfreward.plugins.optimizers.trl_trainer.holdout import split
 
 END = 1
 TEXTS = [("add:1+2", "three", "four,I-think"), ("hello", "hi", "go-away"), ("say<|end|>", "<|end|>", "no")]

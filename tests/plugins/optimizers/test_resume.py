@@ -26,12 +26,12 @@ import pytest
 
 from selfreward import Demonstration, LoraOptions, ModelConfig, ModelRef, Preference, TrainingContext, TrainingSet
 from selfreward.core.store.artifacts import Key, Store
-from selfreward.plugins.optimizers.checkpoints import SEAL, delete_torn, last_checkpoint, seal_checkpoint
 from selfreward.plugins.optimizers.kto import Kto, KtoConfig
 from selfreward.plugins.optimizers.preference import Dpo, DpoConfig, Ipo, IpoConfig
 from selfreward.plugins.optimizers.reference_free import Orpo, OrpoConfig, Simpo, SimpoConfig
 from selfreward.plugins.optimizers.reward_model import RewardModel, RewardModelConfig
 from selfreward.plugins.optimizers.sft import Sft, SftConfig
+from selfreward.plugins.optimizers.training.checkpoints import SEAL, delete_torn, last_checkpoint, seal_checkpoint
 
 EVERY = 3
 """Steps between checkpoints."""

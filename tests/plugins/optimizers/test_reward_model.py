@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from selfreward import Dtype, ModelRef, Preference, StageError
-from selfreward.plugins.optimizers.holdout import split
 from selfreward.plugins.optimizers.reward_model import RewardModel, RewardModelConfig, free_pad_id
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.training.options import Schedule
+from selfreward.plugins.optimizers.trl_trainer.holdout import split
 
 PAD, END = 0, 1
 STEADY = {"lr": 1e-3, "epochs": 2, "schedule": Schedule.constant, "max_grad_norm": 1e3}

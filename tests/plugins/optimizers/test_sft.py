@@ -8,7 +8,7 @@ import pytest
 
 from selfreward import Dtype, StageError
 from selfreward.plugins.optimizers.sft import Sft, SftConfig
-from selfreward.plugins.optimizers.trl_trainer import Schedule
+from selfreward.plugins.optimizers.training.options import Schedule
 
 END = 1
 

@@ -1,0 +1,1 @@
+"""Proximal policy optimization, by a trainer of ours: TRL has none any more."""
