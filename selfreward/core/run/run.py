@@ -85,8 +85,8 @@ class Run:
         lay_out(self.folder, self.config)
         self.screen.line(f"run    {self.folder}\nstore  {run.store.path}")
         if older := run.store.older(most=OLDER_COUNTED):
-            count = f"{older}{' or more' * (older == OLDER_COUNTED)}"
-            self.screen.line(f"the store holds {count} stages of an older version: left alone, their work is done anew")
+            seen = f"{older}{' or more' * (older == OLDER_COUNTED)}"
+            self.screen.line(f"the store holds {seen} stages of an older version: left alone, their work is done anew")
         if self.config.brought:
             self.screen.line(self.config.brought)
         refused = run.data.refused
