@@ -102,7 +102,7 @@ class Composed:
         choices = self.config.hydra.runtime.choices
         sets = {group: str(choices.get(group) or "") for group in NAMED_SETS}
         task = OmegaConf.masked_copy(self.config, [str(key) for key in self.config if key != "hydra"])
-        return resolve(task, self.brought, **sets)
+        return replace(resolve(task, self.brought, **sets), overrides=tuple(self.config.hydra.overrides.task))
 
 
 def check(overrides: Sequence[str], multirun: bool, config_dir: str | None = None) -> tuple[Composed, RunConfig]:

@@ -138,6 +138,8 @@ class RunConfig:
     """The composed config as it was, environment variables unresolved."""
     experiment: str = ""
     ablation: str = ""
+    overrides: tuple[str, ...] = ()
+    """What was said on the command line, the partner that came along included."""
 
 
 def register_schemas(found: Registry | None = None) -> None:

@@ -111,6 +111,8 @@ class RunFolder:
     config: dict[str, Any]
     metrics: list[dict[str, Any]]
     rounds: list[RoundFolder] = field(default_factory=list)
+    overrides: list[str] | None = None
+    """What was said on the command line that started it; None where the folder does not tell."""
 
     @property
     def seed(self) -> int:
@@ -159,7 +161,9 @@ def read_run(folder: Path) -> RunFolder:
     if not isinstance(config, dict):
         raise UserError(f"{folder / 'config.yaml'} is not the config of a run")
     metrics = [_finite(visible(metric)) for metric in _json(folder / "metrics.json") or []]
-    return RunFolder(folder, config, metrics, _rounds(folder, config, metrics))
+    kept = folder / "overrides.yaml"
+    overrides = yaml.safe_load(kept.read_text(encoding="utf-8")) if kept.is_file() else None
+    return RunFolder(folder, config, metrics, _rounds(folder, config, metrics), overrides)
 
 
 def flat(node: Any, where: str = "") -> dict[str, Any]:

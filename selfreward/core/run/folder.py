@@ -37,8 +37,8 @@ def lay_out(folder: Path, config: RunConfig) -> None:
     for pattern in ("*/[1-5]-*", "evaluation/*/*"):
         for stale in folder.glob(pattern):
             stale.unlink()
-    text = OmegaConf.to_yaml(OmegaConf.create(dict(config.composed)))
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    for name, content in (("config", dict(config.composed)), ("overrides", list(config.overrides))):
+        (folder / f"{name}.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(content)), encoding="utf-8")
 
 
 def link(at: Path, target: Path) -> None:

@@ -28,7 +28,7 @@ from selfreward.core.cli import main, run_config
 from selfreward.core.report.run_command import command
 from selfreward.core.report.run_folder import read_run
 from selfreward.core.report.visible import visible
-from selfreward.core.run.folder import link
+from selfreward.core.run.folder import lay_out, link
 from selfreward.core.store.artifacts import Key, Store
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -51,6 +51,7 @@ def write_run(folder: Path, metrics: list[Metric], prompts: int = 12) -> Path:
     """A run's folder, written as a run writes it: links into a store, two rounds of two shards each."""
     store = Store(folder / "store")
     run = folder / "runs" / "default" / "mine"
+    lay_out(run, run_config(OVERRIDES))
     for name, model in (("ift", "M0"), ("iter-01", "sft")):
         tables: dict[str, Any] = {"1-prompts": Prompt, "2-candidates": Candidate, "3-judgements": Judgement,
                                   "4-training_set": Preference}  # fmt: skip
@@ -72,9 +73,6 @@ def write_run(folder: Path, metrics: list[Metric], prompts: int = 12) -> Path:
         checkpoint = store.artifact(Key("model", {"round": name, "plugin": plugin}))
         checkpoint.write_folder(lambda out, work: {"training_rows": prompts, "seconds": 9.0})
         link(run / name / "5-model", checkpoint.folder)
-    (run / "config.yaml").write_text(
-        yaml.safe_dump(dict(run_config(OVERRIDES).composed), sort_keys=False), encoding="utf-8"
-    )
     (run / "metrics.json").write_text(json.dumps([asdict(m) for m in metrics]), encoding="utf-8")
     return run
 
@@ -217,7 +215,7 @@ def test_the_same_folder_gives_the_same_bytes(written, run_folder, tmp_path, mon
     assert build_report(run_folder).read_bytes() == first
     assert matplotlib.rcParams["lines.linewidth"] == 9.0
     assert sorted(p.name for p in run_folder.iterdir()) == [
-        "config.yaml", "ift", "iter-01", "metrics.json", "report.html"
+        "config.yaml", "ift", "iter-01", "metrics.json", "overrides.yaml", "report.html"
     ]  # fmt: skip
     assert str(tmp_path.parent).encode() not in first
 
@@ -251,31 +249,25 @@ def test_the_sample_is_stated_seeded_and_marked(run_folder):
     assert [r["id"] for r in json.loads("".join(other.raw["data"]))] != [row["id"] for row in rows]
 
 
-def test_the_command_gives_the_same_config_again(written):
-    told = shlex.split(command(read_run(written)))
-    assert told[:3] == ["python", "-m", "selfreward"]
-    assert sorted(told[3:]) == sorted(o for o in OVERRIDES if o != "iterations=2")  # the default
-    assert run_config(told[3:]).composed == run_config(OVERRIDES).composed
-
-
 @pytest.mark.parametrize("overrides", [
-    ["selector=positive_only", "optimizer=sft"],
+    OVERRIDES,
+    ["selector=positive_only"],  # its partner is said, too
     ["evaluators=[oracle]", "prompt_filters=[]", "judge.rubric='my, odd rubric.yaml'", "optimizer.lr=1e-5"],
     ["recipe.ift.optimizer.lr=0.001", "recipe.eft.source=none", "sampler.top_p=1.0", "data=jsonl", "data.path='a b=c'"],
 ])  # fmt: skip
-def test_a_command_for_other_configs(tmp_path, overrides):
-    config = run_config(overrides).composed
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+def test_the_command_gives_the_same_config_again(tmp_path, overrides):
+    config = run_config([*overrides, "runs_dir=elsewhere"])
+    lay_out(tmp_path, config)
     told = shlex.split(command(read_run(tmp_path)))
-    assert run_config(told[3:]).composed == config
+    assert told[:3] == ["python", "-m", "selfreward"]
+    assert run_config([*told[3:], "runs_dir=elsewhere"]).composed == config.composed
+    assert "elsewhere" not in told
 
 
-def test_no_command_is_told_that_would_not_do(tmp_path):
-    config = dict(run_config([]).composed)
-    config["judge"] = {"name": "a_judge_that_is_not_installed"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    assert command(read_run(tmp_path)) == ""
-    assert "The same again" not in page_of(tmp_path)[0]
+def test_a_run_that_did_not_keep_its_command_tells_none(run_folder):
+    (run_folder / "overrides.yaml").unlink()
+    assert command(read_run(run_folder)) == ""
+    assert "The same again" not in page_of(run_folder)[0]
 
 
 # ------------------------------------------------------------------------------------------------------- what is absent
