@@ -225,7 +225,6 @@ def test_what_is_not_reused_is_explained(capsys):
     assert "not in the store: other judgements" in said
 
 
-@pytest.mark.usefixtures("_store")
 def test_an_edited_rubric_is_noticed(tmp_path, capsys):
     rubric = tmp_path / "mine.yaml"
     text = (Path(__file__).parents[3] / "conf" / "rubric" / "micro.yaml").read_text(encoding="utf-8")
