@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from selfreward import Plugin, UserError
-from selfreward.core.cli import main, run_config
+from selfreward.core.cli import QUIET, main, run_config
 from selfreward.core.commands.run import _split
 from selfreward.core.config.kinds import HOOKS, KINDS
 from selfreward.core.config.registry import Registered, registry
@@ -451,7 +451,9 @@ def test_refused_jobs_of_a_sweep_are_all_told(here, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} <= {"runs"}
 
 
-def test_main_leaves_the_process_as_it_was(refused, stop):
+def test_main_leaves_the_process_as_it_was(refused, stop, monkeypatch):
+    for name, value in QUIET.items():  # which it sets where nobody else has
+        monkeypatch.setenv(name, value)
     before = (list(sys.argv), dict(os.environ), Path.cwd())
     refused("sampler.n=0")
     refused("-m", "run_dir=x")

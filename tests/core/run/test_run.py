@@ -32,6 +32,20 @@ def m0(tmp_path) -> Path:
     return Path(shutil.copytree(source, tmp_path / "m0"))
 
 
+@pytest.fixture(scope="module")
+def random_store(tmp_path_factory) -> Path:
+    """The store of a whole run whose judge is random."""
+    folder = tmp_path_factory.mktemp("random")
+    run(run_config([*SMALL, "judge=random", f"runs_dir={folder / 'runs'}", f"store.path={folder / 'store'}"]))
+    return folder / "store"
+
+
+@pytest.fixture
+def _store(random_store, tmp_path):
+    """A copy of it as the test's own."""
+    shutil.copytree(random_store, tmp_path / "store")
+
+
 @dataclass
 class NoConfig:
     """No options."""
@@ -136,6 +150,7 @@ def test_missing_files_and_unknown_rubrics_are_told_together():
     assert "M9" in said
 
 
+@pytest.mark.usefixtures("_store")
 def test_a_plugin_that_raises_is_named_with_stage_and_row(judges, capsys):
     code = main([*SMALL, "judge=fails"])
     said = capsys.readouterr().err
@@ -145,11 +160,13 @@ def test_a_plugin_that_raises_is_named_with_stage_and_row(judges, capsys):
     assert "Traceback" not in said
 
 
+@pytest.mark.usefixtures("_store")
 def test_a_judge_that_forgets_a_candidate_breaks_the_contract(judges):
     with pytest.raises(StageError, match="one judgement per candidate, in order"):
         run(run_config([*SMALL, "judge=forgets"]))
 
 
+@pytest.mark.usefixtures("_store")
 def test_with_nothing_left_to_train_on_the_run_ends_and_says_why(judges):
     with pytest.raises(StageError) as ended:
         run(run_config([*SMALL, "judge=mute"]))
@@ -192,17 +209,15 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(tmp_path, capsys):
     assert "3 checkpoints" in said
 
 
+@pytest.mark.usefixtures("_store")
 def test_a_dry_run_knows_what_the_store_has(capsys):
-    run(run_config([*SMALL, "judge=random"]))
-    capsys.readouterr()
     run(run_config([*SMALL, "judge=random", "selector=positive_only", "optimizer=sft", "dry_run=true"]))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("iter-01  ")]
     assert ["in the store" in line for line in lines] == [True, True, True, False, False]
 
 
+@pytest.mark.usefixtures("_store")
 def test_what_is_not_reused_is_explained(capsys):
-    run(run_config([*SMALL, "judge=random"]))
-    capsys.readouterr()
     run(run_config([*SMALL, "judge=length", "sampler.temperature=0.9"]))
     said = capsys.readouterr().out.split("iter-01")[1]
     assert "not in the store: nucleus.temperature 0.9, was 1.0" in said
