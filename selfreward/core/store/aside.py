@@ -35,6 +35,7 @@ class Aside:
             self._changed.notify_all()
 
     def grown(self) -> None:
+        """Wake who waits for the shard that was added."""
         with self._changed:
             self._changed.notify_all()
 

@@ -31,8 +31,6 @@ from selfreward.core.contracts.records import digest
 
 CORE = "selfreward.core."
 TEXT = ("selfreward.core.text.chat", "selfreward.core.text.rubric", "selfreward.core.text.verdict")
-OURS = ("selfreward.core.text", "selfreward.formats", "selfreward.plugins")
-"""What is followed of this package, from whatever module it is imported."""
 _LAYOUT = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
 
 
@@ -50,13 +48,13 @@ def source_digest(target: str) -> str:
     core = [base for base in bases if base.__module__.startswith(CORE)]
     others = [base for base in bases if base not in core]
     plugins = {_top(base.__module__) for base in others if any(issubclass(base, kind) for kind in core)}
-    followed = (*OURS, *{_top(module), *plugins} - {"selfreward"})
+    packages = {_top(module), *plugins} - {"selfreward"}
     sources = {f"{base.__module__}:{base.__qualname__}": _class_code(base) for base in core}
     waiting = [module, *(base.__module__ for base in others), *TEXT]
     while waiting:
         if (name := waiting.pop()) not in sources and _find(name):
             sources[name], imports = _module(name)
-            waiting += _named(imports, followed)
+            waiting += _named(imports, packages)
     return digest(sources)
 
 
@@ -71,12 +69,16 @@ class _Import(NamedTuple):
     name: str = ""
 
 
-def _named(imports: tuple[_Import, ...], followed: tuple[str, ...]) -> Iterator[str]:
-    """The followed modules among what is imported: ``name`` where it is a module itself, else where it is from."""
+def _named(imports: tuple[_Import, ...], packages: set[str]) -> Iterator[str]:
+    """The modules to follow among what is imported: ``name`` where it is a module itself, else where it is from."""
     for module, name in imports:
         inner = f"{module}.{name}" if name else module
-        if f"{inner}.".startswith(tuple(f"{room}." for room in followed)):
-            yield inner if _find(inner) else module
+        if _top(inner) not in packages | {"selfreward"}:
+            continue
+        found = inner if _find(inner) else module
+        of_core = found == "selfreward" or found.startswith(CORE)
+        if not of_core or found.startswith(f"{CORE}text."):
+            yield found
 
 
 @cache
