@@ -28,7 +28,8 @@ from selfreward import Chat, Preference, Scored, StageError, TrainingSet, option
 from selfreward.plugins.optimizers.training.replay import ReplayOptions
 from selfreward.plugins.optimizers.training.rows import Row, answer_ids, pair_rows
 from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE, FrozenReference
-from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
+from selfreward.plugins.optimizers.trl_trainer.interface import Logs, Trl, tail_mean
+from selfreward.plugins.optimizers.trl_trainer.offline import OfflineOptimizer
 
 
 @dataclass

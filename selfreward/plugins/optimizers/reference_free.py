@@ -26,7 +26,8 @@ from selfreward import Chat, Preference, TrainingSet, option
 from selfreward.plugins.optimizers.training.replay import ReplayOptions
 from selfreward.plugins.optimizers.training.rows import Row, pair_rows
 from selfreward.plugins.optimizers.trl_trainer.frozen_reference import OWN_REFERENCE
-from selfreward.plugins.optimizers.trl_trainer.offline import Logs, OfflineOptimizer, Trl, tail_mean
+from selfreward.plugins.optimizers.trl_trainer.interface import Logs, Trl, tail_mean
+from selfreward.plugins.optimizers.trl_trainer.offline import OfflineOptimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,7 +36,7 @@ from selfreward.plugins.optimizers.training.optimizer import GradientOptimizer
 from selfreward.plugins.optimizers.training.options import TrainingOptions
 from selfreward.plugins.optimizers.training.rows import Row, fitting, pair_rows
 from selfreward.plugins.optimizers.training.threads import cpu_threads
-from selfreward.plugins.optimizers.trl_trainer.offline import Trl, tail_mean
+from selfreward.plugins.optimizers.trl_trainer.interface import Trl, tail_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from selfreward import Chat, Demonstration, TrainingSet, option
 from selfreward.plugins.optimizers.training.options import Schedule, TrainingOptions
 from selfreward.plugins.optimizers.training.rows import Row, demonstration_rows
-from selfreward.plugins.optimizers.trl_trainer.offline import OfflineOptimizer, Trl
+from selfreward.plugins.optimizers.trl_trainer.interface import Trl
+from selfreward.plugins.optimizers.trl_trainer.offline import OfflineOptimizer
 
 
 @dataclass

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from selfreward import Chat, TrainingContext, TrainingSet
 from selfreward.plugins.optimizers.training.optimizer import GradientOptimizer
 from selfreward.plugins.optimizers.training.options import TrainingOptions
 from selfreward.plugins.optimizers.training.replay import ReplayOptions, open_replay
 from selfreward.plugins.optimizers.training.rows import Row
-
-Logs = Mapping[str, float]
-"""What a trainer logged in a step."""
-
-
-class Trl(NamedTuple):
-    """Classes of TRL's: a trainer, its arguments, and the collator of its rows."""
-
-    trainer: type
-    arguments: type
-    collator: type
+from selfreward.plugins.optimizers.trl_trainer.interface import Logs, Trl
 
 
 class OfflineOptimizer(GradientOptimizer):
@@ -69,8 +58,3 @@ class OfflineOptimizer(GradientOptimizer):
             replay = open_replay(len(rows), chat, context, config.replay, config.max_length)
         tail, figures = train_rows(self.trl(), rows, chat, context, config, self.arguments(), replay=replay)
         return figures | self.figures(tail, rows)
-
-
-def tail_mean(tail: Sequence[Logs], name: str) -> float:
-    """Mean of one logged figure over the last steps."""
-    return math.fsum(logs[name] for logs in tail) / len(tail)

@@ -24,7 +24,7 @@ from selfreward.plugins.optimizers.training.threads import cpu_threads
 from selfreward.plugins.optimizers.trl_trainer.arguments import trainer_arguments
 from selfreward.plugins.optimizers.trl_trainer.frozen_reference import FrozenReference, reference_model
 from selfreward.plugins.optimizers.trl_trainer.holdout import EarlyStop, HeldOutLoss, holdout_figures, split, take_best
-from selfreward.plugins.optimizers.trl_trainer.offline import Logs, Trl, tail_mean
+from selfreward.plugins.optimizers.trl_trainer.interface import Logs, Trl, tail_mean
 from selfreward.plugins.optimizers.trl_trainer.progress import Progress
 from selfreward.plugins.optimizers.trl_trainer.replay_loss import ReplayLoss, numbered
 from selfreward.plugins.optimizers.trl_trainer.silence import SilentTrainer
