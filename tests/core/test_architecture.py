@@ -231,6 +231,14 @@ def inherited(node: ast.ClassDef) -> set[str]:
     return own.union(*(inherited(base) for base in bases if base is not node))
 
 
+def of_a_library(node: ast.ClassDef) -> bool:
+    """Whether a base is neither ours nor Python's own: what such a class overrides, the library documents."""
+    names = {ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases}
+    return bool(
+        names - set(CLASSES) - {"ABC", "Protocol", "Enum", "NamedTuple", "Exception", "BaseException", "object"}
+    )
+
+
 def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
     """Public classes and functions of a module, and what is new of public methods and properties of its classes."""
     for node in tree.body:
@@ -238,6 +246,7 @@ def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.Class
             yield node
             if isinstance(node, ast.ClassDef):
                 methods = [m for m in node.body if isinstance(m, ast.FunctionDef) and not m.name.startswith("_")]
+                methods = [] if of_a_library(node) else methods
                 yield from (m for m in methods if m.name not in inherited(node))
 
 
