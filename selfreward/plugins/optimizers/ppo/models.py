@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +15,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from selfreward import Chat, ModelRef, StageError, TrainingContext
 from selfreward.plugins.optimizers.ppo.actor_critic import ActorCritic
 from selfreward.plugins.optimizers.ppo.options import PpoConfig
-from selfreward.plugins.optimizers.training.loading import load_model, lora_config, model_config, set_dropout
+from selfreward.plugins.optimizers.training.loading import (
+    computes_in_bfloat16,
+    load_model,
+    lora_config,
+    model_config,
+    set_dropout,
+)
 
 
 def load_actor_critic(context: TrainingContext, config: PpoConfig) -> ActorCritic:
@@ -67,3 +76,8 @@ def load_reference(context: TrainingContext) -> Any:
     if context.start.config.lora.r and context.reference.key == context.start.key:
         return None
     return load_model(context.reference).eval().requires_grad_(False)
+
+
+def precision(start: ModelRef) -> Callable[[], AbstractContextManager]:
+    """What forward passes run under: bfloat16 where the float32 weights are those of a bfloat16 model."""
+    return partial(torch.autocast, "cuda", torch.bfloat16) if computes_in_bfloat16(start) else nullcontext

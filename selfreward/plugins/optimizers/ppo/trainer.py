@@ -13,7 +13,6 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,18 +20,18 @@ from accelerate import Accelerator, DistributedType
 from torch import Tensor
 
 from selfreward import StageError, TrainingContext, TrainingSet, digest
-from selfreward.plugins.optimizers.ppo.actor_critic import Outputs, answer_logprobs
-from selfreward.plugins.optimizers.ppo.advantages import generalised_advantages, token_rewards, whiten
+from selfreward.plugins.optimizers.ppo.actor_critic import Outputs
 from selfreward.plugins.optimizers.ppo.answers import AnswerEncoder, Batch, by_length
 from selfreward.plugins.optimizers.ppo.batches import Batches
+from selfreward.plugins.optimizers.ppo.experience import Experience, ExperienceMaker
 from selfreward.plugins.optimizers.ppo.kl_control import next_beta
-from selfreward.plugins.optimizers.ppo.loss import explained_variance, policy_loss, value_loss
-from selfreward.plugins.optimizers.ppo.models import load_actor_critic, load_reference
+from selfreward.plugins.optimizers.ppo.loss import policy_loss, value_loss
+from selfreward.plugins.optimizers.ppo.models import load_actor_critic, load_reference, precision
 from selfreward.plugins.optimizers.ppo.options import PpoConfig
-from selfreward.plugins.optimizers.ppo.scores import scale, scale_scores
+from selfreward.plugins.optimizers.ppo.scores import scale_scores
 from selfreward.plugins.optimizers.ppo.state import State, read_checkpoint, write_checkpoint
 from selfreward.plugins.optimizers.training.divergence import diverged, ran_away
-from selfreward.plugins.optimizers.training.loading import computes_in_bfloat16, context_length
+from selfreward.plugins.optimizers.training.loading import context_length
 from selfreward.plugins.optimizers.training.processes import rows_per_pass, totals
 from selfreward.plugins.optimizers.training.replay import open_replay
 from selfreward.plugins.optimizers.training.saving import save_model
@@ -47,19 +46,6 @@ AVERAGED = (
 """Figures that are means over the last 20 % of the batches."""
 
 
-@dataclass(frozen=True)
-class Experience:
-    """What a batch is learnt from, as it was before the updates [answers, answer tokens]."""
-
-    old_logprobs: Tensor
-    """Under the policy that sampled."""
-    values: Tensor
-    kl: Tensor
-    """Log-ratio of the policy to the reference, weighed by its ratio to the policy that sampled."""
-    advantages: Tensor
-    returns: Tensor
-
-
 class PpoTrainer:
     """One training. Figures are of the whole batch, over all processes."""
 
@@ -69,7 +55,8 @@ class PpoTrainer:
         self.state = State(processes=self.accelerator.num_processes, beta=config.beta)
         self._check_layout()
         self.chat = context.start.chat()
-        encoder = AnswerEncoder(self.chat, self._longest(), config.missing_eos)
+        longest = min(config.max_length, context_length(context.start) or config.max_length)
+        encoder = AnswerEncoder(self.chat, longest, config.missing_eos)
         self.batches = Batches(training, encoder, context, config, self.accelerator)
         self.state.counts = dict(self.batches.counts)
         self.learning_rate = learning_rate(config)
@@ -89,16 +76,13 @@ class PpoTrainer:
         self.per_pass = rows_per_pass(self.config)
         self.per_step = self.config.batch_size // self.world
 
-    def _longest(self) -> int:
-        return min(self.config.max_length, context_length(self.context.start) or self.config.max_length)
-
     def _load(self) -> None:
         """Models, AdamW and schedule; what a killed training has left is taken up."""
         config, context = self.config, self.context
         model = load_actor_critic(context, config)
         self.device = self.accelerator.device
-        self.reference: Any = load_reference(context)
-        self.reference = self.reference.to(self.device) if self.reference is not None else None
+        reference = load_reference(context)
+        reference = reference.to(self.device) if reference is not None else None
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         groups = [
             {"params": [w for w in trained if w.ndim > 1], "weight_decay": config.weight_decay},
@@ -108,10 +92,13 @@ class PpoTrainer:
         adamw = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.adam_eps, fused=True)
         self.model, self.adamw = self.accelerator.prepare(model, adamw)
         self.bare = self.accelerator.unwrap_model(self.model)
-        self.autocast = computes_in_bfloat16(context.start)
+        self.precision = precision(context.start)
+        self.experience_maker = ExperienceMaker(
+            self.bare, reference, context, config, self.accelerator, self.chat.pad_id
+        )
         if self.batches.stored:
             with cpu_threads(config.threads, self.bare.policy):
-                self.batches.add_old_logprobs(self._logprobs)
+                self.batches.add_old_logprobs(self.experience_maker.logprobs)
         found = read_checkpoint(context.work, self._trained(), self.adamw.optimizer, self.accelerator)
         if found and found.processes != self.world:
             raise StageError(
@@ -141,79 +128,12 @@ class PpoTrainer:
         if not figures["reward_sd"]:
             self.state.flat_batches += 1
             return figures
-        experience = self._make_experience(batch)
+        experience = self.experience_maker.make(batch, self.state, stored=bool(self.batches.stored))
         figures |= self._check_kl(batch, experience)
         figures |= self._steps(batch, experience)
         target, horizon = self.config.kl_target, self.config.kl_horizon
         self.state.beta = next_beta(self.state.beta, figures["kl"], round(figures["answers"]), target, horizon)
         return figures
-
-    # ------------------------------------------------------------------ what each token is worth
-
-    @torch.no_grad()
-    def _make_experience(self, batch: Batch) -> Experience:
-        """Log-probabilities, values and advantages before the updates."""
-        self.model.eval()
-        shape = batch.mask.shape
-        logprobs, values, ref_logprobs = (torch.zeros(shape, device=self.device) for _ in range(3))
-        for rows in by_length(batch, range(len(batch.answers)), 2 * self.per_pass):
-            sequences, width = batch.sequences(rows, self.chat.pad_id), batch.columns(rows)
-            with self._precision():
-                outputs = self.bare(sequences)
-                logprobs[rows, :width], values[rows, :width] = outputs.logprobs, outputs.values
-                ref_logprobs[rows, :width] = self._ref_logprobs(sequences)
-        if not self.state.batch:
-            values = self._init_values(batch, values)
-        old_logprobs = self._old_logprobs(batch, logprobs)
-        kl = (logprobs - ref_logprobs) * batch.mask
-        rewards = token_rewards(batch.scores, kl, batch.mask, self.state.beta)
-        advantages, returns = generalised_advantages(rewards, values, batch.mask, self.config.gamma, self.config.lam)
-        if self.config.whiten_advantages:
-            count, total, squares = self._sum(batch.mask.sum(), advantages.sum(), (advantages**2).sum())
-            mean = total / count
-            advantages = whiten(advantages, mean, max(0.0, squares / count - mean**2), batch.mask)
-        # stored answers are the start's: weighed by the ratio, their mean is the policy's KL, and not one to the start
-        return Experience(old_logprobs, values, (logprobs - old_logprobs).exp() * kl, advantages, returns)
-
-    def _ref_logprobs(self, sequences: Any) -> Tensor:
-        if self.reference is None:
-            return self.bare.reference_logprobs(sequences)
-        return answer_logprobs(self.reference, sequences, self.context.temperature, False)[0]
-
-    def _init_values(self, batch: Batch, values: Tensor) -> Tensor:
-        """Let the value function begin at the mean score, in its scale; the values it has then."""
-        shrink = 1 / scale(self.state)[1]  # a reward model's head is in the judge's points
-        self.bare.value_head.weight.mul_(shrink)
-        self.bare.value_head.bias.mul_(shrink)
-        values = values * shrink
-        has = batch.mask.sum(1) > 0
-        answers, scores, tokens, total = self._sum(
-            has.sum(), batch.scores.sum(), batch.mask.sum(), (values * batch.mask).sum()
-        )
-        lift = scores / answers - total / tokens
-        self.bare.value_head.bias.add_(lift)
-        return values + lift
-
-    def _old_logprobs(self, batch: Batch, logprobs: Tensor) -> Tensor:
-        """Log-probabilities under the policy that sampled: this one, or the start for stored answers."""
-        if self.batches.prompts:
-            return logprobs
-        stored = logprobs.clone()
-        for row, answer in enumerate(batch.answers):
-            stored[row, : len(answer.tokens)] = torch.tensor(answer.old_logprobs, device=self.device)
-        return stored
-
-    @torch.no_grad()
-    def _logprobs(self, batch: Batch) -> list[list[float]]:
-        """Log-probabilities of all tokens of a batch."""
-        self.model.eval()
-        known: list[list[float]] = [[] for _ in batch.answers]
-        for rows in by_length(batch, range(len(batch.answers)), 2 * self.per_pass):
-            with self._precision():
-                logprobs = self.bare(batch.sequences(rows, self.chat.pad_id)).logprobs
-            for row, values in zip(rows, logprobs.tolist(), strict=True):
-                known[row] = values[: len(batch.answers[row].tokens)]
-        return known
 
     def _check_kl(self, batch: Batch, experience: Experience) -> dict[str, float]:
         """Where the policy stands before the updates.
@@ -223,7 +143,10 @@ class PpoTrainer:
         """
         has = batch.mask.sum(1) > 0
         answers, kl = self._sum(has.sum(), experience.kl.sum())
-        figures = {"kl": kl / answers, "explained_variance": self._explained_variance(batch, experience)}
+        figures = {
+            "kl": kl / answers,
+            "explained_variance": self.experience_maker.explained_variance(batch, experience),
+        }
         if not math.isfinite(kl) or (self.config.max_kl and figures["kl"] > self.config.max_kl):
             ways_out = (
                 f"raise optimizer.beta (now {self.state.beta:.3g}), set optimizer.kl_target, lower optimizer.lr (now "
@@ -232,13 +155,6 @@ class PpoTrainer:
             so_far = self.state.so_far()
             raise ran_away(figures["kl"], self.config.max_kl, self._where(), self.context, so_far, ways_out)
         return figures
-
-    def _explained_variance(self, batch: Batch, experience: Experience) -> float:
-        if self.world == 1:
-            return explained_variance(experience.values, experience.returns, batch.mask)
-        values, returns = self.accelerator.pad_across_processes((experience.values, experience.returns), dim=1)
-        mask = self.accelerator.pad_across_processes(batch.mask, dim=1)
-        return explained_variance(*(self.accelerator.gather(t) for t in (values, returns, mask)))
 
     # ------------------------------------------------------------------ steps
 
@@ -260,10 +176,10 @@ class PpoTrainer:
                     group["lr"] = self.learning_rate(taken)
                 step = self._step(batch, experience, order[start : start + self.per_step], epoch)
                 if step.pop("stop", 0.0):
-                    return self._mean(metrics) | {"stopped_early": 1.0}
+                    return _mean(metrics) | {"stopped_early": 1.0}
                 metrics += [step] if step else []
                 self.state.steps += bool(step)
-        return self._mean(metrics) | {"stopped_early": 0.0}
+        return _mean(metrics) | {"stopped_early": 0.0}
 
     def _step(self, batch: Batch, experience: Experience, rows: Sequence[int], epoch: int) -> dict[str, float]:
         """One optimizer step on some answers; nothing where none of them has a score."""
@@ -275,7 +191,7 @@ class PpoTrainer:
         sums = torch.zeros(6, dtype=torch.float64, device=self.device)
         for number, some in enumerate(passes):
             last = number == len(passes) - 1
-            with nullcontext() if last or self.world == 1 else self.accelerator.no_sync(self.model), self._precision():
+            with nullcontext() if last or self.world == 1 else self.accelerator.no_sync(self.model), self.precision():
                 loss, found = self._loss(batch, experience, some, tokens, replayed[number] if replayed else None)
                 self.accelerator.backward(loss * self.world)  # DDP takes the mean over processes
                 sums += found
@@ -333,12 +249,6 @@ class PpoTrainer:
     def _sum(self, *values: Tensor | float) -> list[float]:
         return totals(self.accelerator, *values)
 
-    def _precision(self) -> Any:
-        return torch.autocast("cuda", torch.bfloat16) if self.autocast else nullcontext()
-
-    def _mean(self, steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        return {name: math.fsum(step[name] for step in steps) / len(steps) for name in steps[0]} if steps else {}
-
     def _where(self) -> str:
         return f"batch {self.state.batch + 1} of {self.batches.count}"
 
@@ -387,3 +297,7 @@ class PpoTrainer:
             "stopped_early": sum(log.get("stopped_early", 0.0) for log in logs),
             **state.counts,
         }
+
+
+def _mean(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: math.fsum(step[name] for step in steps) / len(steps) for name in steps[0]} if steps else {}

@@ -17,6 +17,7 @@ class ReplayLoss:
     replay: Replay
 
     def compute_loss(self: Any, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        """The trainer's loss, plus ``replay`` times the mean negative log-likelihood per replayed token."""
         numbers = inputs.pop("number")
         loss = super().compute_loss(model, inputs, *given, **named)  # type: ignore[misc]
         if not self.model.training:

@@ -47,8 +47,7 @@ def train_rows(
     Args:
         chat: the start's tokenizer, saved with the weights.
         arguments: what this loss adds to the trainer's arguments.
-        model: the start as this loss loads it; None = :func:`load_model`.
-        pad_id: what rows are padded with; None = the tokenizer's.
+        model, pad_id: the start as this loss loads it, and what rows are padded with; None = as everywhere.
 
     Returns:
         What the trainer logged in each of the last 20 % of the steps (until the best, where prompts are held out), and
@@ -65,8 +64,7 @@ def train_rows(
     of_rows = {
         "per_device_eval_batch_size": rows_per_pass(options),
         "train_sampling_strategy": "group_by_length" if options.group_by_length else "random",
-        # rows are cut to size by us
-        "max_length": None,
+        "max_length": None,  # rows that are too long are gone
     }
     collate: Any = trl.collator(pad_token_id=chat.pad_id if pad_id is None else pad_id)
     trainer_class: Any = trl.trainer
@@ -87,14 +85,19 @@ def train_rows(
     )
     take_best(trainer)
     save_trained(trainer, chat, context)
-    steps = [logs for logs in trainer.state.log_history if "loss" in logs]
-    useful = [logs for logs in steps if logs["step"] <= (trainer.state.best_global_step or math.inf)]
-    tail = useful[-max(1, len(useful) // 5) :]
-    figures = {"loss": tail_mean(tail, "loss"), "steps": len(steps), "rows": len(kept), "too_long": too_long}
-    figures |= holdout_figures(trainer, held_out)
+    tail, figures = _figures(trainer)
+    figures |= {"rows": len(kept), "too_long": too_long} | holdout_figures(trainer, held_out)
     if replay:
         figures |= {"replay_loss": tail_mean(tail, "replay"), "replay_rows": len(replay.demonstrations)}
     return tail, figures
+
+
+def _figures(trainer: Any) -> tuple[Sequence[Logs], dict[str, float]]:
+    """The logs of the last 20 % of the steps that made the weights that are kept, and ``loss`` and ``steps``."""
+    steps = [logs for logs in trainer.state.log_history if "loss" in logs]
+    useful = [logs for logs in steps if logs["step"] <= (trainer.state.best_global_step or math.inf)]
+    tail = useful[-max(1, len(useful) // 5) :]
+    return tail, {"loss": tail_mean(tail, "loss"), "steps": len(steps)}
 
 
 def run_trainer(
