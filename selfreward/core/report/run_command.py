@@ -15,5 +15,5 @@ def command(run: RunFolder) -> str:
     if run.overrides is None:
         return ""
     # the command line marks a plain option with ++ while it composes
-    told = [override.removeprefix("++") for override in run.overrides]
-    return shlex.join(["python", "-m", "selfreward", *(o for o in told if o.partition("=")[0] not in ELSEWHERE)])
+    said = [override.removeprefix("++") for override in run.overrides]
+    return shlex.join(["python", "-m", "selfreward", *(o for o in said if o.partition("=")[0] not in ELSEWHERE)])

@@ -13,10 +13,10 @@ from selfreward.core.store.artifacts import Artifact
 
 
 class Aside:
-    """Runs ``work`` in a thread; ``told`` is called in the reader's thread, once, when the table is complete."""
+    """Runs ``work`` in a thread; ``finished`` is called in the reader's thread, once, when the table is complete."""
 
-    def __init__(self, artifact: Artifact, work: Callable[[], None], told: Callable[[], None]) -> None:
-        self._artifact, self._work, self._told = artifact, work, told
+    def __init__(self, artifact: Artifact, work: Callable[[], None], finished: Callable[[], None]) -> None:
+        self._artifact, self._work, self._finished = artifact, work, finished
         self._changed = threading.Condition()
         self._ended = False
         self._problem: BaseException | None = None
@@ -28,7 +28,7 @@ class Aside:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException as problem:  # told in the reader's thread
+        except BaseException as problem:  # raised in the reader's thread
             self._problem = problem
         with self._changed:
             self._ended = True
@@ -70,4 +70,4 @@ class Aside:
         if self._problem:
             raise self._problem
         self._artifact.aside = None
-        self._told()
+        self._finished()

@@ -243,10 +243,10 @@ def _problems(values: object) -> list[str]:
 
 def _bad_choices(choices: object, compares: bool) -> Iterator[str]:
     words = choices if isinstance(choices, list) else []
-    told = all(isinstance(word, str) and re.fullmatch(r"\w+", word) for word in words)
+    are_words = all(isinstance(word, str) and re.fullmatch(r"\w+", word) for word in words)
     if not compares:
         yield "'choices' is for rubrics with a {winner}"
-    elif not told or len(words) not in (2, 3) or len(set(words)) < len(words):
+    elif not are_words or len(words) not in (2, 3) or len(set(words)) < len(words):
         yield f"'choices' must be two or three different words: first answer, second answer, tie; got {choices!r}"
 
 

@@ -293,8 +293,8 @@ class Endpoint:
 
 
 def _words(problem: openai.APIStatusError) -> str:
-    told = problem.body.get("message") if isinstance(problem.body, dict) else None
-    return str(told or problem.response.text)
+    message = problem.body.get("message") if isinstance(problem.body, dict) else None
+    return str(message or problem.response.text)
 
 
 def _suspects(body: dict[str, Any]) -> str:
