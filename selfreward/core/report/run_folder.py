@@ -116,7 +116,6 @@ class RunFolder:
 
     @property
     def seed(self) -> int:
-        """The run's seed."""
         return int(self.config.get("seed", 0))
 
     @cached_property

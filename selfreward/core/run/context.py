@@ -40,7 +40,6 @@ class Files:
         return Rubric.load(name or self.model_config.rubric)
 
     def rubric_path(self, name: str | None = None) -> Path:
-        """The rubric's file."""
         return find_rubric(name or self.model_config.rubric)
 
 

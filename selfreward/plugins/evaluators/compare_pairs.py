@@ -115,7 +115,6 @@ class Figures:
         return self.of(name, fmean(found) if len(found) > 1 else None, low, high, len(found))
 
     def of(self, name: str, value: float | None, low: float | None, high: float | None, n: int) -> Metric:
-        """Any figure."""
         return Metric(self.model, self.evaluator, self.prefix + name, value, low, high, n)
 
     def pairs(self, pairs: Sequence[Pair], difficulty: Sequence[float] | None = None) -> Iterator[Metric]:

@@ -20,7 +20,6 @@ class FileEvaluator(Evaluator):
 
     @property
     def path(self) -> Path:
-        """The file."""
         return Path(self.config.path).expanduser()
 
     def files(self, context: FileContext) -> list[Path]:

@@ -46,7 +46,6 @@ class LmEvalConfig:
     """A figure over fewer documents is left empty: the interval of ten still covers half of what is possible."""
 
     def problems(self) -> Iterator[str]:
-        """No tasks."""
         if not self.tasks:
             yield "tasks is not set; name tasks of the harness, tasks=[hellaswag,arc_easy]"
 

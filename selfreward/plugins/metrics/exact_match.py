@@ -29,7 +29,6 @@ class ExactMatch(TextMetric):
     config: ExactMatchConfig
 
     def __call__(self, prompt: Prompt, answer: str, references: Sequence[str]) -> float:
-        """1 or 0."""
         return float(self._plain(answer) in map(self._plain, references))
 
     def _plain(self, text: str) -> str:

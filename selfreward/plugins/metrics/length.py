@@ -26,6 +26,5 @@ class Length(TextMetric):
     config: LengthConfig
 
     def __call__(self, prompt: Prompt, answer: str, references: Sequence[str]) -> float:
-        """In 0..1."""
         shorter, longer = sorted((len(answer.split()), self.config.target))
         return shorter / longer

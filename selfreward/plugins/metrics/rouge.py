@@ -89,7 +89,6 @@ class RougeL(Rouge):
         return len(text)
 
     def common(self, mine: list[str], theirs: list[str]) -> int:
-        """Its length."""
         from rapidfuzz.distance import LCSseq
 
         return LCSseq.similarity(mine, theirs)

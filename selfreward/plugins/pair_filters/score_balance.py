@@ -50,5 +50,4 @@ class ScoreBalance(Filter):
         return "common score" if kept >= self.config.warm_up and too_many else None
 
     def kept(self, row: Demonstration) -> None:
-        """Count it."""
         self._counts[row.score] += 1

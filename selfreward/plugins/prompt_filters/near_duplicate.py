@@ -64,7 +64,6 @@ class NearDuplicate(Filter):
             self.kept(prompt)
 
     def reason(self, prompt: Prompt) -> str | None:
-        """``near duplicate``, or None."""
         ours = self.shingles(prompt.text)
         if not ours:
             return None

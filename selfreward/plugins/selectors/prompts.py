@@ -24,5 +24,4 @@ class Prompts(Selector):
     config: PromptsConfig
 
     def select(self, judged: JudgedPrompt) -> Iterator[Instruction]:
-        """Yield the prompt."""
         yield Instruction.of(judged.prompt)

@@ -25,7 +25,6 @@ class RandomPair(Selector):
     config: RandomPairConfig
 
     def select(self, judged: JudgedPrompt) -> Iterator[Preference]:
-        """Yield the pair."""
         different = {answer.text: answer for answer in judged.finished_by_score()}
         if len(different) > 1:
             # the order of the dict follows the scores, which must not matter

@@ -24,7 +24,6 @@ class ScoredAnswers(Selector):
     config: ScoredConfig
 
     def select(self, judged: JudgedPrompt) -> Iterator[Scored]:
-        """Yield the answers."""
         usable = {answer.candidate.candidate_id for answer in judged.finished_by_score()}
         for answer in judged.scored():
             if answer.candidate.candidate_id in usable:

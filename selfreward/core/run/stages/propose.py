@@ -26,7 +26,6 @@ class Propose(KeyedStage):
     unit = "prompts"
 
     def propose(self) -> Artifact:
-        """The prompts."""
         filters = [self.run.identity.of(choice) for choice in self.round.prompt_filters]
         rows, wanted = self.plugin.expected(self.run.data, self.run.seed), self.choice.config.n
         return self.make(self.key(filters=filters), rows, lambda artifact, bar: self._fill(artifact, bar, wanted))

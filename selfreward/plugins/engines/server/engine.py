@@ -106,7 +106,6 @@ class ServerEngine(Engine):
         return self._endpoint.models()
 
     def close(self) -> None:
-        """Close the connections."""
         self._endpoint.close()
 
     def generate(

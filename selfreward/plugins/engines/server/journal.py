@@ -41,7 +41,6 @@ class Journal:
         return json.loads(self._in.readline())["reply"]
 
     def add(self, key: str, reply: Any, tokens: int) -> None:
-        """Keep a reply."""
         line = json.dumps({"key": key, "tokens": tokens, "reply": reply}).encode() + b"\n"
         self._out.write(line)
         self._note(line, self._out.tell() - len(line))

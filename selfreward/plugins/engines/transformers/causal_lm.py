@@ -79,7 +79,6 @@ class CausalLm:
 
     @property
     def size(self) -> int:
-        """Parameters."""
         return sum(p.numel() for p in self.model.parameters())
 
     def prefix(self, prompts: Sequence[tuple[int, ...]]) -> Prefix:

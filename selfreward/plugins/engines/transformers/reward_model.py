@@ -52,7 +52,6 @@ class RewardModel:
 
     @property
     def size(self) -> int:
-        """Parameters."""
         return sum(p.numel() for p in self.model.parameters())
 
     def rewards(self, sequences: Collection[Tokens], budget: int) -> Iterator[tuple[Tokens, float]]:

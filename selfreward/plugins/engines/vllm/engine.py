@@ -117,7 +117,6 @@ class VllmEngine(Engine):
         self._stops = sorted(i for i in chat.stop_ids if i < self._engines[0].model_config.get_vocab_size())
 
     def close(self) -> None:
-        """Stop vLLM and give its memory back."""
         engines, self._engines = self._engines, []
         self._replicas = Replicas([])
         self._key = self._shape = self._origin = None
