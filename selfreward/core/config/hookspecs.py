@@ -50,7 +50,8 @@ def selfreward_prompt_generators() -> Iterable[Plugin]:
 def selfreward_samplers() -> Iterable[Plugin]:
     """Samplers (stage 2) write candidates. ``sample(prompts, context)`` yields all candidates of one prompt together.
 
-    A stage with ``uses_model = True`` runs the model that its config's ``model: str = "policy"`` names, or the policy.
+    A stage with ``uses_model = True`` runs the model that its config's ``model: str = role("policy")`` names, or the
+    policy; ``role`` has it checked, before any work, that somebody plays that role.
 
     Example::
 
@@ -75,7 +76,8 @@ def selfreward_judges() -> Iterable[Plugin]:
     """Judges (stage 3) score candidates. ``score(answered, context)`` yields one judgement per candidate, in order.
 
     A verdict that cannot be read is a None in ``votes``; without a readable vote ``score`` is None, never a number.
-    A judge that runs a model sets ``uses_model = True`` and has ``model: str = "policy"`` in its config.
+    A judge that runs a model sets ``uses_model = True`` and has ``model: str = role("policy")`` in its config;
+    ``asks()`` says by which rubric it asks, and how much.
 
     Example::
 
