@@ -29,9 +29,18 @@ class Plugin:
 
     @classmethod
     def of(cls, name: str, made: type, source: str = "", partner: str | None = None) -> Plugin:
-        """The registration of a class whose module is cheap to import and that declares ``config: Options``."""
-        owner = next(base for base in made.__mro__ if "config" in vars(base).get("__annotations__", {}))
-        config = vars(sys.modules[owner.__module__])[owner.__annotations__["config"]]
+        """The registration of a class whose module is cheap to import and that declares ``config: Options``.
+
+        Raises:
+            TypeError: it does not say which dataclass its options are.
+        """
+        declared = [base for base in made.__mro__ if "config" in vars(base).get("__annotations__", {})]
+        if not declared:
+            raise TypeError(
+                f"{made.__qualname__} does not declare its options; say `config: {made.__qualname__}Config`"
+            )
+        said = declared[0].__annotations__["config"]
+        config = said if isinstance(said, type) else vars(sys.modules[declared[0].__module__])[said]
         return cls(name, f"{made.__module__}:{made.__qualname__}", config, source, partner)
 
     def load(self) -> Any:
