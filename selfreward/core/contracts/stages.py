@@ -184,7 +184,7 @@ class Judge(Stage):
     unit = "prompt_group"
     uses_rewards: ClassVar[bool] = False
     """Whether the model it runs is a reward model."""
-    needs_references: bool = False
+    needs_references: ClassVar[bool] = False
     """Whether it compares with human answers, and so has no score where nobody answered the prompt."""
     writes_verdicts: ClassVar[bool] = True
     """Whether its model answers in words, so that evaluators may ask it too; False for numbers such as rewards."""

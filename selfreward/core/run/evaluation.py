@@ -42,12 +42,15 @@ class Evaluation:
         self.run, self.options = run, config.options.evaluation
         self._evaluators = config.lists["evaluators"]
         self._loop_judge = config.choices["judge"]
-        # evaluators ask the loop's own judge where it asks a language model for words
-        own: type[Judge] = self._loop_judge.plugin.load()
-        self.judge: Choice = self._loop_judge if own.uses_model and own.writes_verdicts else self.options.judge
         self._sampling = Sampling(
             self.options.temperature, self.options.top_p, max_new_tokens=self.options.max_new_tokens
         )
+
+    @cached_property
+    def judge(self) -> Choice:
+        """The judge that evaluators ask: the loop's own where it asks a language model for words."""
+        own: type[Judge] = self._loop_judge.plugin.load()
+        return self._loop_judge if own.uses_model and own.writes_verdicts else self.options.judge
 
     @cached_property
     def held_out(self) -> list[Prompt]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import pytest
 from rich.console import Console
 
-from selfreward import Figure, Metric
+from selfreward import Evaluator, Figure, Metric, Plugin
 from selfreward.core.config.registry import Registered, registry
 from selfreward.core.contracts.evaluation import FigureSource
 from selfreward.core.run.figures import figure_source, in_order
@@ -24,15 +25,22 @@ class Coffee(FigureSource):
     )
 
 
+@dataclass
+class CoffeeConfig:
+    """It has no options."""
+
+
+class Barista(Evaluator, Coffee):
+    config: CoffeeConfig
+
+    def evaluate(self, context):
+        return []
+
+
 @pytest.fixture
 def stranger(monkeypatch):
-    class Found:
-        name = "coffee"
-
-        def load(self):
-            return Coffee
-
-    monkeypatch.setitem(registry().kinds["evaluators"], "coffee", [Registered(Found(), "strangers 1.0")])
+    found = Registered(Plugin.of("coffee", Barista), "strangers 1.0")
+    monkeypatch.setitem(registry().kinds["evaluators"], "coffee", [found])
 
 
 def table(*metrics: Metric) -> str:

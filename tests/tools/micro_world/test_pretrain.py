@@ -50,7 +50,6 @@ def test_the_learning_rate_warms_up_stays_and_falls():
     assert learning_rate(config, 999) == pytest.approx(0.02)
 
 
-@pytest.mark.slow
 def test_pretraining_twice_gives_the_same_bytes(tmp_path):
     for name in ("first", "second"):
         pretrain_in_processes(PretrainConfig(steps=10), tmp_path / name)

@@ -8,19 +8,21 @@ from pathlib import Path
 
 from selfreward.core.contracts.model import ModelRef
 from selfreward.core.contracts.rounds import Choice, Round
-from selfreward.core.contracts.stages import Asking, Judge
+from selfreward.core.contracts.stages import Asking, Judge, TextMetric
 from selfreward.core.run.run import Run
 from selfreward.core.text.chat import Chat
 from selfreward.core.text.rubric import Rubric
 
 
 def judging_problems(run: Run, round: Round, choice: Choice, base: ModelRef, chat: Chat) -> Iterator[str]:
-    """What keeps a judge, or a member of one, from judging the round's answers."""
-    judge: Judge = choice.build()
-    if judge.uses_rewards:
-        yield from _reward_problems(run, round, choice)
+    """What keeps a judge, or a member of one (a judge or a metric), from judging the round's answers."""
+    judge: Judge | TextMetric = choice.build()
     if judge.needs_references:
         yield from _reference_problems(round, choice, "compares with human answers", "other judge.metrics")
+    if not isinstance(judge, Judge):
+        return
+    if judge.uses_rewards:
+        yield from _reward_problems(run, round, choice)
     if asked := judge.asks():
         rubric = run.resources.files.rubric(asked.rubric)
         if rubric.needs_reference:
