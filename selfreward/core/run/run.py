@@ -86,7 +86,7 @@ class Run:
         self.screen.line(f"run    {self.folder}\nstore  {run.store.path}")
         if older := run.store.older(most=OLDER_COUNTED):
             seen = f"{older}{' or more' * (older == OLDER_COUNTED)}"
-            self.screen.line(f"the store holds {seen} stages of an older version: left alone, their work is done anew")
+            self.screen.line(f"stages of an older version in the store: {seen}; left alone, their work is done anew")
         if self.config.brought:
             self.screen.line(self.config.brought)
         refused = run.data.refused

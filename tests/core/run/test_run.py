@@ -12,6 +12,7 @@ import pytest
 from selfreward import Finding, Judge, Judgement, Monitor, Plugin, Severity, StageError, UserError
 from selfreward.core.cli import main, run_config
 from selfreward.core.config.registry import Registered, registry
+from selfreward.core.run.run import Run
 from selfreward.core.runner import run
 
 SMALL = [
@@ -258,3 +259,16 @@ def test_a_monitor_that_raises_is_named(monkeypatch, capsys):
 
 
 LOAD = Plugin.load
+
+
+def test_an_older_store_is_left_alone_and_that_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        manifest = tmp_path / "store" / "prompts" / str(number) / "manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text('{\n "files": [],\n "format": 1,\n "key": "0"\n}\n')
+    before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("manifest.json")}
+    Run(run_config(["store.path=store", "monitors=[]"])).start()
+    said = capsys.readouterr().out
+    assert said.count("stages of an older version in the store: 3; left alone, their work is done anew") == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "store").rglob("manifest.json")} == before
