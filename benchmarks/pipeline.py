@@ -110,7 +110,7 @@ def measure(seeded: Seeded, out: Path, few: int) -> tuple[Round, Round, float]:
     """Each of them once, by the wall's clock and by the processor's; and the share in which the engine had work."""
     overrides = seeded.overrides()
     run = laps(overrides)
-    with patch("selfreward.core.run.stages.Aside", one_after_the_other):
+    with patch("selfreward.core.run.stages.keyed.Aside", one_after_the_other):
         in_turn = laps(seeded.overrides(), "loop/judgements")
     scripts, prompts = Scripts(overrides, run), int(run["loop/prompts"].rows)
     parts = (
@@ -126,10 +126,10 @@ def measure(seeded: Seeded, out: Path, few: int) -> tuple[Round, Round, float]:
     return wall, cpu, engine_busy(overrides)
 
 
-def one_after_the_other(artifact: Any, work: Callable[[], None], told: Callable[[], None]) -> None:
+def one_after_the_other(artifact: Any, work: Callable[[], None], finished: Callable[[], None]) -> None:
     """In place of :class:`selfreward.core.store.aside.Aside`: the whole table, and only then who reads it."""
     work()
-    told()
+    finished()
 
 
 class Scripts:
